@@ -1,0 +1,1 @@
+"""The core: mailboxes, asks, cells and the supervision that carries the model's decisions out."""
