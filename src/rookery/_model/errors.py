@@ -1,0 +1,73 @@
+"""Everything rookery raises on purpose, under one root.
+
+Each error is also the built-in it is a case of, so that ``except TimeoutError`` works as people expect.
+"""
+
+from __future__ import annotations
+
+
+class RookeryError(Exception):
+    """The root of rookery's own errors."""
+
+
+class WouldBlock(RookeryError, BlockingIOError):
+    """A ``..._nowait`` call found nothing to take."""
+
+
+class MailboxFull(RookeryError, BlockingIOError):
+    """A message was not accepted because the mailbox is at its capacity, or was evicted from it."""
+
+
+class ActorStopped(RookeryError, ConnectionError):
+    """The actor has ended, or is ending, so the message or request will not be served."""
+
+
+class NotStarted(RookeryError, LookupError):
+    """A reference from ``spec.ref`` was used before its spec was spawned."""
+
+
+class ActorCrashed(RookeryError):
+    """The actor crashed on this very request. The crash is the ``__cause__``."""
+
+
+class AskTimeout(RookeryError, TimeoutError):
+    """No reply came within the ``timeout`` of the ask."""
+
+
+class AskCycle(RookeryError, RuntimeError):
+    """This ask would close a circle of actors whose main tasks all wait for one another's answers."""
+
+
+class AlreadyAnswered(RookeryError, RuntimeError):
+    """A request was answered a second time by the actor that has it in hand."""
+
+
+class StartFailed(RookeryError):
+    """An actor did not become ready. What its start raised, if anything, is the ``__cause__``."""
+
+
+class DuplicateName(RookeryError, ValueError):
+    """A live sibling already has this name."""
+
+
+class RestartIntensityExceeded(RookeryError):
+    """Children crashed more often than their supervisor allows.
+
+    The ``__cause__`` is an ``ExceptionGroup`` of the crashes within the window.
+    """
+
+
+class StopRequested(RookeryError):
+    """The actor was asked to stop. Leaving the behaviour, it is a normal end."""
+
+
+class StopFromWithin(RookeryError, RuntimeError):
+    """``await stop()`` was called from inside what it would wait for; use ``stop_soon()``."""
+
+
+class WrongLoop(RookeryError, RuntimeError):
+    """A reference was used from another thread or event loop than its own."""
+
+
+class UnresolvedAnnotation(RookeryError, TypeError):
+    """A behaviour's ``Context[...]`` annotation cannot be resolved to types that can be checked."""

@@ -1,0 +1,114 @@
+"""An exact priority queue: 256 levels, first in first out within one."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+from .messages import DEFAULT_PRIORITY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+T = TypeVar("T")
+
+
+@final
+class PriorityQueue(Generic[T]):
+    """A deque for each level in use, and one that is always there for the default level.
+
+    Nearly all traffic has the default priority, so that path is one ``deque.append`` and one ``popleft``.
+    A level other than the default exists only while it holds something; finding the most urgent one is a
+    look at the end of a sorted list that has at most 255 entries.
+    """
+
+    __slots__ = ("_default", "_levels", "_others", "_size")
+
+    def __init__(self) -> None:
+        self._default: deque[T] = deque()
+        self._others: dict[int, deque[T]] = {}
+        self._levels: list[int] = []  # the keys of _others, least urgent first
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
+        """Append an item to its level."""
+        self._size += 1
+        if priority == DEFAULT_PRIORITY:
+            self._default.append(item)
+        elif priority in self._others:
+            self._others[priority].append(item)
+        else:
+            self._others[priority] = deque((item,))
+            insort(self._levels, priority)
+
+    def pop(self) -> T:
+        """Remove the oldest item of the most urgent level.
+
+        Raises:
+            IndexError: if the queue is empty.
+        """
+        if self._levels and (self._levels[-1] > DEFAULT_PRIORITY or not self._default):
+            return self._take(self._levels[-1])
+        item = self._default.popleft()
+        self._size -= 1
+        return item
+
+    def least_urgent(self) -> int:
+        """The least urgent level that holds something.
+
+        Raises:
+            IndexError: if the queue is empty.
+        """
+        if not self._size:
+            raise IndexError("the queue is empty")
+        if self._levels and (self._levels[0] < DEFAULT_PRIORITY or not self._default):
+            return self._levels[0]
+        return DEFAULT_PRIORITY
+
+    def evict(self) -> tuple[T, int]:
+        """Remove the oldest item of the least urgent level.
+
+        Returns:
+            The item and its priority.
+
+        Raises:
+            IndexError: if the queue is empty.
+        """
+        level = self.least_urgent()
+        return self._take(level), level
+
+    def __iter__(self) -> Iterator[tuple[T, int]]:
+        """Items with their priorities, in the order in which `pop` would give them."""
+        levels = sorted({*self._levels, DEFAULT_PRIORITY}, reverse=True)
+        for level in levels:
+            for item in self._lane(level):
+                yield item, level
+
+    def clear(self) -> list[tuple[T, int]]:
+        """Remove everything.
+
+        Returns:
+            What was queued, with priorities, in the order in which `pop` would have given it.
+        """
+        left = list(self)
+        self._default.clear()
+        self._others.clear()
+        self._levels.clear()
+        self._size = 0
+        return left
+
+    def _lane(self, level: int) -> deque[T]:
+        return self._default if level == DEFAULT_PRIORITY else self._others[level]
+
+    def _take(self, level: int) -> T:
+        lane = self._lane(level)
+        item = lane.popleft()
+        self._size -= 1
+        if not lane and level != DEFAULT_PRIORITY:
+            del self._others[level]
+            self._levels.remove(level)
+        return item
