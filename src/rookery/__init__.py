@@ -1,0 +1,1 @@
+"""Supervised actors for trio and asyncio, with kernels on the GPU."""
