@@ -1,0 +1,105 @@
+"""The workshop: every check of this project is a session here, and `nox --list` shows them.
+
+Only Python, pip and venv are assumed. `nox` alone runs lint, typing and tests.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2026.8.10"  # its search for an interpreter tries the candidates and passes over broken ones
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # otherwise on where CI is set
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typing", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+EVERYTHING = ".[demo]"
+
+
+def expose_pyenv_versions() -> None:
+    """Append pyenv's interpreters to PATH: the shims that stand there fail for versions that are not activated."""
+    path = os.environ["PATH"].split(os.pathsep)
+    roots = {os.environ.get("PYENV_ROOT"), *(str(Path(entry).parent) for entry in path if entry.endswith("shims"))}
+    found = (bin_folder for root in roots if root for bin_folder in Path(root).glob("versions/3.1*/bin"))
+    os.environ["PATH"] = os.pathsep.join([*path, *sorted(map(str, found))])
+
+
+expose_pyenv_versions()
+
+
+def install(session: nox.Session, *project: str, group: str = "") -> None:
+    """Install the project as given, and the tools of a dependency group."""
+    session.install(*project, *(nox.project.dependency_groups(PYPROJECT, group) if group else ()))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, rules and layers."""
+    install(session, "-e", ".", group="lint")
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+    session.run("lint-imports")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Mypy and pyright, both strict, the wrong uses they must reject, and the completeness of the public types."""
+    install(session, "-e", EVERYTHING, group="typing")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "rookery")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests under branch coverage, on each Python that is installed. Arguments go to pytest."""
+    install(session, "-e", EVERYTHING, group="tests")
+    data = Path(session.create_tmp(), "coverage")
+    env = {"COVERAGE_FILE": str(data)}
+    session.run("coverage", "erase", env=env)
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=env)
+    session.run("coverage", "combine", "--quiet", env=env)
+    # A part of the tests covers a part of the code: the floor is for the whole.
+    session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []), env=env)
+
+
+@nox.session(python=PYTHONS[0])
+def minimums(session: nox.Session) -> None:
+    """The tests with the lowest version of everything that pyproject.toml declares for users."""
+    project = PYPROJECT["project"]
+    declared = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    lowest = [
+        f"{requirement.name}=={bound.version}"
+        for requirement in map(Requirement, declared)
+        for bound in requirement.specifier
+        if bound.operator == ">="
+    ]
+    constraints = Path(session.create_tmp(), "lowest.txt")
+    constraints.write_text("\n".join(lowest))
+    install(session, EVERYTHING, "--constraint", str(constraints), group="tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on real data: `nox -s demo -- --loop asyncio` passes options on."""
+    install(session, EVERYTHING)
+    session.run("python", "-m", "rookery", "demo", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Every script in examples/."""
+    install(session, EVERYTHING)
+    for script in sorted(Path("examples").glob("*.py")):
+        session.run("python", str(script))
