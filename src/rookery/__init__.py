@@ -1,1 +1,76 @@
-"""Supervised actors for trio and asyncio, with kernels on the GPU."""
+"""rookery: supervised actors for trio and asyncio, with kernels on the GPU."""
+
+from __future__ import annotations
+
+from ._core.channel import ChannelStatistics, PriorityReceiver, PrioritySender, open_priority_channel
+from ._core.context import Context
+from ._core.dead_letters import DeadLetters, DeadLetterStatistics
+from ._core.ref import ActorRef, ActorStatistics
+from ._core.spec import ChildSpec, child
+from ._core.system import System, open_system
+from ._model.dead_letter import DeadLetter, Reason
+from ._model.errors import (
+    ActorCrashed,
+    ActorStopped,
+    AlreadyAnswered,
+    AskCycle,
+    AskTimeout,
+    DuplicateName,
+    MailboxFull,
+    NotStarted,
+    RestartIntensityExceeded,
+    RookeryError,
+    StartFailed,
+    StopFromWithin,
+    StopRequested,
+    UnknownActor,
+    UnresolvedAnnotation,
+    WouldBlock,
+    WrongLoop,
+)
+from ._model.lifecycle import ActorState
+from ._model.messages import Request, message
+from ._model.overflow import Overflow
+from ._model.restart import Backoff, Intensity, Restart
+
+__all__ = [
+    "ActorCrashed",
+    "ActorRef",
+    "ActorState",
+    "ActorStatistics",
+    "ActorStopped",
+    "AlreadyAnswered",
+    "AskCycle",
+    "AskTimeout",
+    "Backoff",
+    "ChannelStatistics",
+    "ChildSpec",
+    "Context",
+    "DeadLetter",
+    "DeadLetterStatistics",
+    "DeadLetters",
+    "DuplicateName",
+    "Intensity",
+    "MailboxFull",
+    "NotStarted",
+    "Overflow",
+    "PriorityReceiver",
+    "PrioritySender",
+    "Reason",
+    "Request",
+    "Restart",
+    "RestartIntensityExceeded",
+    "RookeryError",
+    "StartFailed",
+    "StopFromWithin",
+    "StopRequested",
+    "System",
+    "UnknownActor",
+    "UnresolvedAnnotation",
+    "WouldBlock",
+    "WrongLoop",
+    "child",
+    "message",
+    "open_priority_channel",
+    "open_system",
+]

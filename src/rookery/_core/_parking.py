@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, final
 
+import anyio
 import trio
-from trio.lowlevel import Abort, enable_ki_protection
+from trio.lowlevel import Abort, disable_ki_protection, enable_ki_protection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +38,14 @@ def uninterrupted(fn: F) -> F:
     """Defer ``KeyboardInterrupt`` while ``fn`` runs, on trio; asyncio never raises it inside a task.
 
     For code that updates a mailbox, a cell or a pool in several steps. Costs nothing per call: trio marks
-    the code object.
+    the code object. What such code calls is protected with it, up to the next `interruptible`.
     """
     return enable_ki_protection(fn)
+
+
+def interruptible(fn: F) -> F:
+    """Let ``KeyboardInterrupt`` into ``fn`` again: for the one place where user code is called."""
+    return disable_ki_protection(fn)
 
 
 class Spot(Protocol):
@@ -51,6 +57,7 @@ class Spot(Protocol):
     @property
     def task(self) -> object:
         """The task that made the spot and may park in it: an identity, to compare and to look up."""
+        ...
 
     async def park(self) -> None:
         """Wait for `wake`; returns at once if it was called before.
@@ -58,33 +65,43 @@ class Spot(Protocol):
         If cancelled, look at `granted` (see the module's rule). Only the task that made the spot may park,
         and only once.
         """
+        ...
 
     def wake(self) -> None:
         """Grant the spot and schedule the parked task. Idempotent. Never switches tasks, never raises."""
+        ...
 
 
 class Loop(Protocol):
     """The running event loop, as far as rookery needs to know it."""
 
-    @property
-    def name(self) -> str:
-        """``"trio"`` or ``"asyncio"`` (uvloop is an asyncio loop)."""
+    name: ClassVar[str]
+    """``"trio"`` or ``"asyncio"`` (uvloop is an asyncio loop)."""
 
     @property
     def thread(self) -> int:
         """Identifier of the thread this loop runs in."""
+        ...
 
     def spot(self) -> Spot:
         """A new spot for the current task."""
+        ...
 
     def current_task(self) -> object:
         """The running task, an identity to compare with `Spot.task`."""
+        ...
 
     def now(self) -> float:
         """The loop's own clock, in seconds; it may be virtual."""
+        ...
+
+    def effective_deadline(self) -> float:
+        """When the cancel scopes around the running code will cancel it, on the loop's clock."""
+        ...
 
     async def checkpoint(self) -> None:
         """Let other tasks run once, and be cancelled here if it is time."""
+        ...
 
     def call_from_thread(self, fn: Callable[[], object]) -> bool:
         """Run ``fn`` on the loop soon, called from any thread (``loop.call_from_thread(spot.wake)``).
@@ -92,6 +109,7 @@ class Loop(Protocol):
         Returns:
             False if the loop has ended, so that nobody is left to be told.
         """
+        ...
 
 
 @final
@@ -128,7 +146,7 @@ class TrioLoop:
     """trio's run, seen from one of its tasks."""
 
     __slots__ = ("_token", "thread")
-    name: Final = "trio"
+    name: ClassVar[str] = "trio"
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -137,6 +155,7 @@ class TrioLoop:
     spot = staticmethod(TrioSpot)
     current_task = staticmethod(trio.lowlevel.current_task)
     now = staticmethod(trio.current_time)
+    effective_deadline = staticmethod(trio.current_effective_deadline)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
 
     def call_from_thread(self, fn: Callable[[], object]) -> bool:
@@ -176,7 +195,7 @@ class AsyncioLoop:
     """A running asyncio loop, uvloop's included."""
 
     __slots__ = ("_loop", "now", "thread")
-    name: Final = "asyncio"
+    name: ClassVar[str] = "asyncio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -188,6 +207,8 @@ class AsyncioLoop:
 
     def current_task(self) -> object:
         return asyncio.current_task(self._loop)
+
+    effective_deadline = staticmethod(anyio.current_effective_deadline)
 
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)

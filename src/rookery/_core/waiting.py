@@ -1,9 +1,11 @@
-"""A line of parked tasks, served in turn, from which anyone may be cancelled at any time."""
+"""Waiting for one's turn in a line, and waiting for something to have happened."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import TYPE_CHECKING, final
+
+import anyio
 
 from ._parking import uninterrupted
 
@@ -11,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._parking import Loop, Spot
+    from .deadlines import Deadlines
 
 
 @final
 class WaitingLine:
-    """First come, first served, and no grant is ever lost.
+    """A line of parked tasks: first come, first served, and no grant is ever lost.
 
     Blocked senders, parked receivers and tasks that wait for device memory all stand in one of these. A
     grant stands for something reserved (a place in the mailbox, a message, some bytes); what is reserved is
@@ -27,7 +30,7 @@ class WaitingLine:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        # Ordered by arrival; a cancelled task leaves from the middle in constant time.
+        # In order of arrival; one who is cancelled leaves from the middle in constant time.
         self._line: OrderedDict[Spot, None] | None = None
 
     def __len__(self) -> int:
@@ -43,18 +46,39 @@ class WaitingLine:
         Args:
             pass_on: Takes the reservation back and grants the next; a plain call.
         """
-        spot = self._loop.spot()
-        if self._line is None:
-            self._line = OrderedDict()
-        self._line[spot] = None
+        spot = self._join()
         try:
             await spot.park()
         except BaseException:
-            if spot.granted:
+            if not self._leave(spot):
                 pass_on()
-            else:
-                del self._line[spot]
             raise
+
+    @uninterrupted
+    async def wait_until(self, deadline: float, deadlines: Deadlines, pass_on: Callable[[], object]) -> bool:
+        """Stand in line until granted, or until ``deadline``; otherwise as `wait`.
+
+        Returns:
+            False if the time ran out first; the task has then left the line.
+        """
+        spot = self._join()
+        gave_up = False
+
+        def give_up() -> None:
+            nonlocal gave_up
+            gave_up = self._leave(spot)
+            spot.wake()
+
+        alarm = deadlines.at(deadline, give_up)
+        try:
+            await spot.park()
+        except BaseException:
+            if not (gave_up or self._leave(spot)):
+                pass_on()
+            raise
+        finally:
+            alarm.cancel()
+        return not gave_up
 
     @uninterrupted
     def grant(self) -> bool:
@@ -73,3 +97,71 @@ class WaitingLine:
         """Grant everyone in line, in turn."""
         while self.grant():
             pass
+
+    def _join(self) -> Spot:
+        spot = self._loop.spot()
+        if self._line is None:
+            self._line = OrderedDict()
+        self._line[spot] = None
+        return spot
+
+    def _leave(self, spot: Spot) -> bool:
+        if self._line is None or spot not in self._line:
+            return False
+        del self._line[spot]
+        return True
+
+
+@final
+class Latch:
+    """Something that happens once, and can be waited for by any number of tasks."""
+
+    __slots__ = ("_line", "_loop", "is_set")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._line: WaitingLine | None = None
+        self.is_set = False
+
+    def set(self) -> None:
+        """It has happened. Idempotent."""
+        self.is_set = True
+        line, self._line = self._line, None
+        if line is not None:
+            line.grant_all()
+
+    async def wait(self) -> None:
+        """Wait until it has happened; a checkpoint in any case. If cancelled, nothing has changed."""
+        if self.is_set:
+            await self._loop.checkpoint()
+            return
+        if self._line is None:
+            self._line = WaitingLine(self._loop)
+        await self._line.wait(_nothing_reserved)
+
+    async def outlast(self, on_pierced: Callable[[], object] | None = None) -> BaseException | None:
+        """Wait until it has happened, whatever comes.
+
+        Cancel scopes are shielded off. What pierces a shield (a native ``Task.cancel()`` on asyncio, a
+        ``KeyboardInterrupt`` on trio) is remembered and the wait goes on.
+
+        Args:
+            on_pierced: Called each time something pierced the shield.
+
+        Returns:
+            The first thing that pierced the shield, for the caller to raise when it is done; else None.
+        """
+        pierced: BaseException | None = None
+        while not self.is_set:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self.wait()
+                except BaseException as error:  # noqa: BLE001  # handed to the caller, who raises it
+                    pierced = pierced or error
+                    if on_pierced is not None:
+                        on_pierced()
+        return pierced
+
+
+def _nothing_reserved() -> None:
+    pass

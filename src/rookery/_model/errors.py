@@ -1,6 +1,7 @@
 """Everything rookery raises on purpose, under one root.
 
-Each error is also the built-in it is a case of, so that ``except TimeoutError`` works as people expect.
+Where a built-in says the same, the error is one of those too, so that ``except TimeoutError`` works as
+people expect.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ class RookeryError(Exception):
     """The root of rookery's own errors."""
 
 
-class WouldBlock(RookeryError, BlockingIOError):
+class WouldBlock(RookeryError):
     """A ``..._nowait`` call found nothing to take."""
 
 
-class MailboxFull(RookeryError, BlockingIOError):
+class MailboxFull(RookeryError):
     """A message was not accepted because the mailbox is at its capacity, or was evicted from it."""
 
 
-class ActorStopped(RookeryError, ConnectionError):
+class ActorStopped(RookeryError):
     """The actor has ended, or is ending, so the message or request will not be served."""
 
 
@@ -48,6 +49,10 @@ class StartFailed(RookeryError):
 
 class DuplicateName(RookeryError, ValueError):
     """A live sibling already has this name."""
+
+
+class UnknownActor(RookeryError, LookupError):
+    """No live actor has this name or path."""
 
 
 class RestartIntensityExceeded(RookeryError):

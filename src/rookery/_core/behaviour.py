@@ -1,0 +1,162 @@
+"""Reading a behaviour: which messages it accepts."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
+
+from .._model.errors import UnresolvedAnnotation
+from .context import Context
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Accepted: TypeAlias = tuple[type, ...] | None
+"""Classes whose instances an actor accepts; None for anything."""
+
+
+def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
+    """The types in the ``Context[...]`` annotation of a behaviour's first parameter.
+
+    Args:
+        behaviour: An async function whose first parameter is the context.
+
+    Returns:
+        What may be sent to it; None, which is anything, if the parameter is not annotated.
+
+    Raises:
+        TypeError: if it is not an async function with a parameter for the context.
+        UnresolvedAnnotation: if the annotation does not lead to classes that can be checked at send.
+    """
+    parameter = _context_parameter(behaviour)
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty:
+        return None
+    if isinstance(annotation, str):
+        annotation = _evaluate(annotation, behaviour)
+    if annotation is Context:
+        return None
+    if get_origin(annotation) is not Context:
+        raise UnresolvedAnnotation(
+            f"the first parameter of {_name(behaviour)} is its context, but is annotated {annotation!r}: "
+            f"write `{parameter.name}: Context[Message]`"
+        )
+    (messages,) = get_args(annotation)
+    classes = tuple(_classes(messages, behaviour))
+    return None if object in classes else classes
+
+
+def check_message(message: object, accepted: Accepted, actor: str) -> None:
+    """Refuse a message of the wrong type.
+
+    Raises:
+        TypeError: naming the message's type, the actor and what it accepts.
+    """
+    if accepted is not None and not isinstance(message, accepted):
+        names = " | ".join(cls.__name__ for cls in accepted)
+        raise TypeError(
+            f"{actor} accepts {names}, not {type(message).__name__} ({message!r}): "
+            f"send one of those, or annotate its behaviour with `Context[{names} | {type(message).__name__}]`"
+        )
+
+
+def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
+    unwrapped = inspect.unwrap(behaviour)
+    called = unwrapped if inspect.isroutine(unwrapped) else getattr(unwrapped, "__call__", None)  # noqa: B004
+    if not inspect.iscoroutinefunction(getattr(called, "func", called)):
+        raise TypeError(
+            f"a behaviour is an async function whose first parameter is the context, got {behaviour!r}: "
+            "write `async def behaviour(ctx: Context[Message]) -> None`"
+        )
+    for parameter in _signature(behaviour).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL):
+            return parameter
+        break
+    raise TypeError(
+        f"{_name(behaviour)} has no parameter for its context: "
+        "write `async def behaviour(ctx: Context[Message]) -> None`"
+    )
+
+
+def _signature(behaviour: Callable[..., Any]) -> inspect.Signature:
+    """The signature with annotations as written, whatever cannot be evaluated included."""
+    if sys.version_info >= (3, 14):
+        return inspect.signature(behaviour, annotation_format=annotationlib.Format.STRING)
+    return inspect.signature(behaviour)
+
+
+def _evaluate(annotation: str, behaviour: Callable[..., Any]) -> object:
+    """Evaluate one annotation, and only that one: others may name what only type checkers see."""
+    function = inspect.unwrap(behaviour)
+    function = getattr(function, "__func__", function)
+    scope = dict(getattr(function, "__globals__", {}))
+    scope.update(_enclosing_names(function))
+    try:
+        return eval(annotation, scope)  # noqa: S307  # the author's own annotation
+    except Exception as error:
+        raise UnresolvedAnnotation(
+            f"the annotation {annotation!r} of {_name(behaviour)} cannot be resolved ({error}): define or import "
+            "its names at module level, outside of `if TYPE_CHECKING`, or leave the context unannotated"
+        ) from error
+
+
+def _enclosing_names(function: object) -> dict[str, object]:
+    """Names the function closes over; a class defined in a test function next to it, say."""
+    code = getattr(function, "__code__", None)
+    cells = getattr(function, "__closure__", None) or ()
+    names: dict[str, object] = {}
+    for name, cell in zip(code.co_freevars if code else (), cells, strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # still empty
+            continue
+    return names
+
+
+def _classes(annotation: object, behaviour: Callable[..., Any]) -> Iterator[type]:
+    """The classes that stand for a message annotation at run time."""
+    origin = get_origin(annotation)
+    if annotation is Any or annotation is object:
+        yield object
+    elif origin in (typing.Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _classes(member, behaviour)
+    elif origin is typing.Annotated:
+        yield from _classes(get_args(annotation)[0], behaviour)
+    elif origin is typing.Literal:
+        yield from {type(value) for value in get_args(annotation)}
+    elif annotation is None:
+        yield types.NoneType
+    elif annotation is float:
+        yield from (float, int)  # as type checkers see it
+    elif annotation is complex:
+        yield from (complex, float, int)
+    elif sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType):
+        yield from _classes(annotation.__value__, behaviour)
+    elif isinstance(annotation, typing.TypeVar):
+        yield from _classes(annotation.__bound__ or object, behaviour)
+    elif isinstance(annotation, typing.NewType):
+        yield from _classes(annotation.__supertype__, behaviour)
+    else:
+        yield _checkable(origin or annotation, behaviour)
+
+
+def _checkable(cls: object, behaviour: Callable[..., Any]) -> type:
+    try:
+        isinstance(None, cls)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    except TypeError as error:
+        raise UnresolvedAnnotation(
+            f"messages of type {cls!r}, which {_name(behaviour)} is annotated with, cannot be told from others "
+            f"when they are sent ({error}): write classes, such as attrs classes made with @message"
+        ) from error
+    return typing.cast("type", cls)
+
+
+def _name(behaviour: Callable[..., Any]) -> str:
+    return getattr(behaviour, "__qualname__", repr(behaviour))

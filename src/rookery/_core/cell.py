@@ -1,0 +1,340 @@
+"""One actor, from its spawn to its end, across its incarnations."""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, final
+
+from .._model.dead_letter import Reason
+from .._model.errors import ActorStopped, AskCycle, MailboxFull, RookeryError, StopFromWithin, StopRequested
+from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
+from .._model.supervision import Exit
+from ._parking import uninterrupted
+from .incarnation import Incarnation
+from .mailbox import Mailbox
+from .ref import ActorStatistics
+from .reply import Ask
+from .waiting import Latch
+
+if TYPE_CHECKING:
+    from .children import Children
+    from .deadlines import Alarm
+    from .ref import ActorRef
+    from .spec import ChildSpec
+    from .system import System
+
+within_actor: Final[ContextVar[Cell | None]] = ContextVar("within_actor", default=None)
+"""The actor in whose task, or in a task started from there, the code runs."""
+
+
+@final
+class Cell:
+    """The actor that references point to: its mailbox, its state, and its current incarnation.
+
+    What is decided about it (start again? give up?) is decided by its `owner`.
+    """
+
+    __slots__ = (
+        "_incarnation",
+        "_start_alarm",
+        "_stop_alarm",
+        "accepted",
+        "asking",
+        "ended",
+        "incarnations",
+        "last_crash",
+        "mailbox",
+        "name",
+        "owner",
+        "path",
+        "received",
+        "ref",
+        "restart_alarm",
+        "spec",
+        "start_error",
+        "started",
+        "state",
+        "stop_asked",
+        "system",
+        "thread",
+    )
+
+    def __init__(self, spec: ChildSpec[Any], name: str, path: str, system: System, owner: Children) -> None:
+        self.spec: Final = spec
+        self.ref: Final[ActorRef[Any]] = spec.ref
+        self.name: Final = name
+        self.path: Final = path
+        self.system: Final = system
+        self.owner: Final = owner
+        self.thread: Final = system.loop.thread
+        self.accepted: Final = spec.accepted
+        self.mailbox: Final[Mailbox[Any]] = Mailbox(
+            system.loop,
+            system.turn,
+            capacity=spec.options_.capacity,
+            overflow=spec.options_.overflow,
+            discard=self._discard,
+        )
+        self.state = ActorState.NEW
+        self.incarnations = 0
+        self.received = 0
+        self.last_crash: Exception | None = None
+        self.asking: Cell | None = None  # whom its main task waits for
+        self.started: Final = Latch(system.loop)
+        self.start_error: Exception | None = None
+        self.stop_asked: Final = Latch(system.loop)
+        self.ended: Final = Latch(system.loop)
+        self.restart_alarm: Alarm | None = None
+        self._incarnation: Incarnation | None = None
+        self._start_alarm: Alarm | None = None
+        self._stop_alarm: Alarm | None = None
+
+    # ---- incarnations
+
+    @uninterrupted
+    def begin(self) -> None:
+        """Start an incarnation."""
+        self._happen(LifeEvent.START)
+        self.incarnations += 1
+        self.restart_alarm = None
+        self._incarnation = incarnation = Incarnation(self, self.incarnations)
+        timeout = self.spec.options_.start_timeout
+        if timeout < math.inf:
+            self._start_alarm = self.system.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
+        self.spec.context.run(self.system.start_task, incarnation.run, name=self.path)
+
+    def became_ready(self) -> None:
+        """The incarnation is ready."""
+        self._cancel_start_alarm()
+        if self.state is ActorState.STARTING:
+            self._happen(LifeEvent.READY)
+            if self.mailbox.held:  # a pause outlives a restart
+                self._happen(LifeEvent.PAUSE)
+        self.owner.became_ready(self)
+        self.started.set()
+
+    @uninterrupted
+    def incarnation_ended(self, how: Exit, interrupt: BaseException | None) -> None:
+        """The incarnation is over, its tasks, children and requests with it."""
+        self._cancel_start_alarm()
+        self._cancel_stop_alarm()
+        self._incarnation = None
+        if how.crash is not None:
+            self.last_crash = how.crash
+        if interrupt is not None:
+            self.system.interrupt(interrupt)
+        self.owner.exited(self, how)
+
+    def will_restart(self) -> None:
+        """Another incarnation follows."""
+        self._happen(LifeEvent.RETRY)
+
+    def finish(self, how: Exit) -> None:
+        """No other incarnation follows: nobody who waits for this actor is left waiting."""
+        if not self.started.is_set:
+            self.start_error = how.crash or ActorStopped(f"{self.path} was stopped before it was ready")
+        if how.crash is None and self.state is ActorState.STARTING:
+            self._happen(LifeEvent.STOP)
+        self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
+        self._turn_everyone_away()
+        self.started.set()
+        self.stop_asked.set()
+        self.ended.set()
+
+    def abandon_start(self) -> None:
+        """Whoever spawned it has left before it was ready."""
+        self.stop_soon()
+        if self._incarnation is not None:
+            self._incarnation.cancel()
+
+    @property
+    def children(self) -> Children | None:
+        """The children of the current incarnation, if it ever had any."""
+        return None if self._incarnation is None else self._incarnation.children
+
+    # ---- stopping
+
+    def stop_soon(self) -> None:
+        """Ask the owner for a graceful stop."""
+        self.owner.stop(self)
+
+    async def stop(self, *, drain: bool) -> None:
+        """Stop gracefully, and wait for the end."""
+        inside = within_actor.get()
+        if inside is not None and (inside is self or inside.path.startswith(f"{self.path}/")):
+            raise StopFromWithin(
+                f"{inside.path} cannot wait for {self.path} to stop, because that would wait for {inside.path} "
+                "itself: use `ref.stop_soon()`, which does not wait"
+            )
+        self.owner.stop(self, drain=drain)
+        await self.ended.wait()
+
+    @uninterrupted
+    def begin_stop(self, *, drain: bool) -> None:
+        """The owner's: turn senders away, tell the behaviour, and set the limit."""
+        self.stop_asked.set()
+        self.mailbox.close(self._stopped)
+        if self.restart_alarm is not None:
+            self.restart_alarm.cancel()
+            self.restart_alarm = None
+            self._happen(LifeEvent.STOP)
+            self.owner.exited(self, Exit())
+            return
+        self._happen(LifeEvent.STOP)
+        self.mailbox.halt(StopRequested, drain=drain)
+        timeout = self.spec.options_.stop_timeout
+        if timeout <= 0:
+            self.cancel()
+        elif timeout < math.inf:
+            self._stop_alarm = self.system.deadlines.at(self.system.loop.now() + timeout, self.cancel)
+
+    def cancel(self) -> None:
+        """End the grace: cancel the incarnation."""
+        if self._incarnation is not None:
+            self._incarnation.cancel()
+            if self._incarnation.children is not None:
+                self._incarnation.children.hurry()
+
+    # ---- pausing
+
+    def pause(self) -> None:
+        """Hand out no more messages."""
+        self._refuse_if_ending("paused")
+        self.mailbox.hold()
+        if self.state is ActorState.RUNNING:
+            self._happen(LifeEvent.PAUSE)
+
+    def resume(self) -> None:
+        """Hand out messages again."""
+        self._refuse_if_ending("resumed")
+        self.mailbox.release()
+        if self.state is ActorState.PAUSED:
+            self._happen(LifeEvent.RESUME)
+
+    def _refuse_if_ending(self, what: str) -> None:
+        if self.state is ActorState.STOPPING or self.state in FINAL:
+            raise ActorStopped(f"{self.path} is {self.state.value} and cannot be {what}")
+
+    # ---- being asked
+
+    async def ask(self, request: object, priority: int, timeout: float | None) -> Any:
+        """Put a request into the mailbox and wait for its answer."""
+        loop = self.system.loop
+        deadline = loop.effective_deadline()
+        ask = Ask(loop, request, deadline)
+        asker = self.system.main_of(ask.asker)
+        if asker is not None:
+            self._refuse_cycle(asker)
+            asker.asking = self
+        try:
+            if timeout is None:
+                await self.mailbox.put(ask, priority)
+                return await ask.answer()
+            return await self._ask_within(ask, priority, timeout)
+        finally:
+            if asker is not None:
+                asker.asking = None
+
+    async def _ask_within(self, ask: Ask, priority: int, timeout: float) -> Any:
+        deadlines = self.system.deadlines
+        ends = self.system.loop.now() + timeout
+        ask.deadline = min(ask.deadline, ends)
+
+        def late() -> str:
+            return (
+                f"{self.path} did not answer {type(ask.request).__name__} within {timeout} s "
+                f"(state: {self.state.value}, queued: {len(self.mailbox)})"
+            )
+
+        if not await self.mailbox.put_until(ask, priority, ends, deadlines):
+            ask.time_out(late)
+            return await ask.answer()
+        alarm = deadlines.at(ends, lambda: ask.time_out(late))
+        try:
+            return await ask.answer()
+        finally:
+            alarm.cancel()
+
+    def accept_forwarded(self, ask: Ask) -> None:
+        """Queue a request that another actor hands on; it never waits."""
+        try:
+            self.mailbox.put_nowait(ask)
+        except RookeryError as error:
+            ask.fail(error)
+
+    def _refuse_cycle(self, asker: Cell) -> None:
+        chain: list[Cell] = [asker]
+        waiting_for: Cell | None = self
+        while waiting_for is not None:
+            chain.append(waiting_for)
+            if waiting_for is asker:
+                circle = " -> ".join(cell.path for cell in chain)
+                raise AskCycle(
+                    f"nobody in this circle could ever answer: {circle}; send a message instead, or ask from a "
+                    "task of its own with `ctx.start_soon(...)`"
+                )
+            waiting_for = waiting_for.asking
+
+    # ---- observation
+
+    def statistics(self) -> ActorStatistics:
+        """The actor now."""
+        return ActorStatistics(
+            state=self.state,
+            queued=len(self.mailbox),
+            capacity=self.mailbox.capacity,
+            blocked_senders=self.mailbox.blocked_senders,
+            received=self.received,
+            dropped=self.mailbox.dropped,
+            unanswered=0 if self._incarnation is None else len(self._incarnation.hand),
+            restarts=max(0, self.incarnations - 1),
+            last_crash=self.last_crash,
+        )
+
+    def dead_letter(self, message: object, reason: Reason, priority: int = 128) -> None:
+        """A message or reply of this actor's that nobody gets."""
+        self.system.dead_letters.add(message, reason, self.path, priority)
+
+    # ---- its own
+
+    def _happen(self, event: LifeEvent) -> None:
+        self.state = after(self.state, event)
+
+    def _discard(self, item: object, priority: int, reason: Reason) -> None:
+        """The overflow policy dropped this."""
+        if isinstance(item, Ask):
+            item.fail(MailboxFull(f"the mailbox of {self.path} was full and dropped this request"))
+            item = item.request
+        self.dead_letter(item, reason, priority)
+
+    def _turn_everyone_away(self) -> None:
+        """Senders from now on, and whatever is still queued."""
+        self.mailbox.close(self._stopped)
+        for item, priority in self.mailbox.clear():
+            if isinstance(item, Ask):
+                item.fail(self._stopped())
+            self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
+
+    def _stopped(self) -> ActorStopped:
+        how = f" ({self.last_crash!r})" if self.state is ActorState.FAILED else ""
+        return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
+
+    def _start_timed_out(self) -> None:
+        if self._incarnation is not None:
+            self._incarnation.crash(
+                TimeoutError(
+                    f"{self.path} was not ready within {self.spec.options_.start_timeout} s: receive, call "
+                    "`ctx.ready()` at the end of start-up, or give it `child(...).options(start_timeout=...)`"
+                )
+            )
+
+    def _cancel_start_alarm(self) -> None:
+        if self._start_alarm is not None:
+            self._start_alarm.cancel()
+            self._start_alarm = None
+
+    def _cancel_stop_alarm(self) -> None:
+        if self._stop_alarm is not None:
+            self._stop_alarm.cancel()
+            self._stop_alarm = None

@@ -1,0 +1,214 @@
+"""The children of one owner: carries out what the model's `Supervision` decides."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, final
+
+from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
+from .._model.lifecycle import FINAL
+from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
+from ._parking import uninterrupted
+from .cell import Cell
+from .spec import as_spec
+from .waiting import Latch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._model.restart import Intensity
+    from .ref import ActorRef
+    from .spec import ChildSpec
+    from .system import System
+
+logger = logging.getLogger("rookery.supervision")
+
+
+@final
+class Children:
+    """A supervisor without a task of its own.
+
+    Events come in as plain calls from the children's own tasks and from timers; what follows from them (start
+    a task, tell a child to stop, set an alarm) is done on the spot. Nothing here waits, so nothing here can be
+    cancelled half-way.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        path: str,
+        intensity: Intensity,
+        on_failure: Callable[[Exception], object],
+    ) -> None:
+        """Have no children yet.
+
+        Args:
+            system: The system they live in.
+            path: The owner's path.
+            intensity: How many restarts are tolerated.
+            on_failure: Called with `RestartIntensityExceeded` once all children are down.
+        """
+        self.path: Final = path
+        self.down: Final = Latch(system.loop)
+        self._system = system
+        self._policy: Supervision[Cell] = Supervision(intensity)
+        self._intensity = intensity
+        self._on_failure = on_failure
+        self._failure: RestartIntensityExceeded | None = None
+        self._names: dict[str, Cell] = {}
+        self._numbered: dict[str, int] = {}  # the next number to try for a name that is taken
+        self._draining: set[Cell] = set()
+        self._todo: deque[Directive[Cell]] = deque()
+        self._busy = False
+        self._hurried = False
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every child that is not down for good, in start order."""
+        return self._policy.children
+
+    # ---- starting
+
+    async def spawn(self, behaviour: object, args: tuple[Any, ...], name: str | None) -> ActorRef[Any]:
+        """Start a child and wait until it is ready; see `Spawner.spawn`."""
+        cell = self._admit(as_spec(behaviour, args, name))
+        cell.begin()
+        try:
+            await cell.started.wait()
+        except BaseException:
+            cell.abandon_start()
+            raise
+        if cell.start_error is not None:
+            raise StartFailed(f"{cell.path} did not start: {cell.start_error!r}") from cell.start_error
+        return cell.ref
+
+    @uninterrupted
+    def _admit(self, spec: ChildSpec[Any]) -> Cell:
+        if self._policy.stopping:
+            raise ActorStopped(f"{self.path} is stopping and can have no more children")
+        bound = spec.ref.bound()
+        if bound is not None and bound.state not in FINAL:
+            raise DuplicateName(
+                f"this spec is running already, as {bound.path}: `spec.options()` makes another child of it"
+            )
+        name = self._free_name(spec)
+        cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._system, self)
+        spec.ref.bind(cell)
+        self._names[name] = cell
+        self._policy.admit(cell, spec.options_.restart, spec.options_.backoff)
+        return cell
+
+    def _free_name(self, spec: ChildSpec[Any]) -> str:
+        name = spec.name
+        if name not in self._names:
+            return name
+        if spec.options_.name is not None:
+            raise DuplicateName(
+                f"{self._names[name].path} is alive: names are unique among live siblings; choose another, or "
+                "leave it out to have one numbered"
+            )
+        for number in itertools.count(self._numbered.get(name, 2)):
+            numbered = f"{name}-{number}"
+            if numbered not in self._names:
+                self._numbered[name] = number + 1
+                return numbered
+        raise AssertionError("there are more numbers than children")
+
+    # ---- what happens to children
+
+    def became_ready(self, cell: Cell) -> None:
+        """A child is ready."""
+        self._policy.became_ready(cell)
+
+    def exited(self, cell: Cell, how: Exit) -> None:
+        """An incarnation of a child has ended."""
+        now = self._system.loop.now()
+        directives = self._policy.exited(cell, how, now, random.random())
+        _log_exit(cell, how, directives)
+        self._carry_out(directives)
+
+    # ---- stopping
+
+    def stop(self, cell: Cell, *, drain: bool = False) -> None:
+        """Stop one child, whatever its restart type; does not wait."""
+        if drain:
+            self._draining.add(cell)
+        self._carry_out(self._policy.stop(cell))
+
+    def stop_all(self) -> None:
+        """Stop every child in reverse order of start, one after another; `down` tells when. Idempotent."""
+        self._carry_out(self._policy.stop_all())
+
+    def hurry(self) -> None:
+        """End every grace: children that are stopping, or will be, are cancelled at once."""
+        self._hurried = True
+        for cell in self._policy.children:
+            if cell.stop_asked.is_set:
+                cell.cancel()
+
+    # ---- directives
+
+    @uninterrupted
+    def _carry_out(self, directives: list[Directive[Cell]]) -> None:
+        """Do what was decided, in order. What follows from it queues up behind, so the stack stays flat."""
+        self._todo.extend(directives)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._todo:
+                self._do(self._todo.popleft())
+        finally:
+            self._busy = False
+
+    def _do(self, directive: Directive[Cell]) -> None:
+        match directive:
+            case Start(cell, delay):
+                self._start_again(cell, delay)
+            case Stop(cell):
+                cell.begin_stop(drain=cell in self._draining)
+                if self._hurried:
+                    cell.cancel()
+            case Forget(cell, how):
+                del self._names[cell.name]
+                self._draining.discard(cell)
+                cell.finish(how)
+            case GiveUp(crashes):
+                self._failure = self._giving_up(crashes)
+            case AllDown():
+                self.down.set()
+                if self._failure is not None:
+                    self._on_failure(self._failure)
+
+    def _start_again(self, cell: Cell, delay: float) -> None:
+        cell.will_restart()
+        if delay > 0:
+            cell.restart_alarm = self._system.deadlines.at(self._system.loop.now() + delay, cell.begin)
+        else:
+            cell.begin()
+
+    def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
+        limit = self._intensity
+        failure = RestartIntensityExceeded(
+            f"children of {self.path} were restarted more than {limit.max_restarts} times in {limit.per} s"
+        )
+        failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", crashes) if crashes else None
+        return failure
+
+
+def _log_exit(cell: Cell, how: Exit, directives: list[Directive[Cell]]) -> None:
+    """One record for each crash: who, which incarnation, why, and what was decided."""
+    if how.crash is None:
+        return
+    first = directives[0]
+    match first:
+        case Start(_, delay):
+            decision = f"restarting in {delay:.3g} s" if delay else "restarting"
+        case GiveUp():
+            decision = f"{cell.owner.path} gives up"
+        case _:
+            decision = "it stays down"
+    logger.warning("%s (incarnation %d) crashed: %s", cell.path, cell.incarnations, decision, exc_info=how.crash)

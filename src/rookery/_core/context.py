@@ -1,0 +1,265 @@
+"""The context: what a behaviour is given."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
+
+import anyio
+
+from .._model.dead_letter import Reason
+from .._model.errors import StopRequested
+from .reply import Ask
+from .spawner import Spawner
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Self, TypeVarTuple
+
+    from .._model.messages import Request
+    from .children import Children
+    from .incarnation import Incarnation
+    from .ref import ActorRef
+    from .system import System
+
+    Ts = TypeVarTuple("Ts")
+
+M_co = TypeVar("M_co", covariant=True)
+R = TypeVar("R")
+
+
+@final
+class Context(Spawner, Generic[M_co]):
+    """One incarnation of an actor, seen from inside: its mailbox, its requests, its children.
+
+    A behaviour is an async function that takes one of these first. ``Context[Add | Note]`` says that the
+    actor accepts `Add` and `Note`; other messages are refused where they are sent.
+    """
+
+    __slots__ = ("_cell", "_incarnation", "_mailbox")
+
+    def __init__(self, incarnation: Incarnation) -> None:
+        self._incarnation = incarnation
+        self._cell = incarnation.cell
+        self._mailbox = incarnation.cell.mailbox
+
+    # ---- receiving
+
+    async def receive(self, timeout: float | None = None) -> M_co:
+        """The most urgent message, waiting for one if need be.
+
+        Not every call is a checkpoint: a receiver gives way after 64 messages or 1 ms, whichever is first.
+        If cancelled, nothing was taken. Requests whose deadline has passed or whose asker has left are
+        skipped.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+
+        Raises:
+            TimeoutError: if there was no message within ``timeout``.
+            StopRequested: when the actor is asked to stop. Let it leave the behaviour: it is a normal end.
+        """
+        if not self._incarnation.ready:
+            self._incarnation.become_ready()
+        if timeout is not None:
+            return await self._receive_within(timeout)
+        while True:
+            item = await self._mailbox.get()
+            if type(item) is not Ask or self._take_up(item):
+                self._cell.received += 1
+                return cast("M_co", item.request if type(item) is Ask else item)
+
+    def receive_nowait(self) -> M_co:
+        """The most urgent message, if there is one.
+
+        Raises:
+            WouldBlock: if there is none, or the actor is paused.
+            StopRequested: when the actor is asked to stop.
+        """
+        if not self._incarnation.ready:
+            self._incarnation.become_ready()
+        while True:
+            item = self._mailbox.get_nowait()
+            if type(item) is not Ask or self._take_up(item):
+                self._cell.received += 1
+                return cast("M_co", item.request if type(item) is Ask else item)
+
+    async def receive_batch(self, max_size: int) -> list[M_co]:
+        """Waits for a message, then takes what else is there. If cancelled, nothing was taken.
+
+        Args:
+            max_size: How many at most.
+
+        Returns:
+            At least one message, the most urgent first.
+
+        Raises:
+            ValueError: for a ``max_size`` below 1.
+            StopRequested: when the actor is asked to stop.
+        """
+        if max_size < 1:
+            raise ValueError(f"max_size must be 1 or more, got {max_size!r}")
+        batch = [await self.receive()]
+        while len(batch) < max_size and self._mailbox.available():
+            item = self._mailbox.get_nowait()
+            if type(item) is not Ask or self._take_up(item):
+                self._cell.received += 1
+                batch.append(cast("M_co", item.request if type(item) is Ask else item))
+        return batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> M_co:
+        """Iteration ends at a graceful stop."""
+        try:
+            return await self.receive()
+        except StopRequested:
+            raise StopAsyncIteration from None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the actor has been asked to stop."""
+        return self._cell.stop_asked.is_set
+
+    async def wait_stopping(self) -> None:
+        """Wait until the actor is asked to stop; for behaviours that do not receive."""
+        if not self._incarnation.ready:
+            self._incarnation.become_ready()
+        await self._cell.stop_asked.wait()
+
+    def ready(self) -> None:
+        """Mark the end of start-up; ``spawn`` returns. Without it, the first receive does. Idempotent."""
+        self._incarnation.become_ready()
+
+    # ---- answering
+
+    def reply(self, request: Request[R], value: R) -> None:
+        """Answer a request.
+
+        Any request received and not yet answered may be answered, in any order, from any task of the actor;
+        the same object asked twice is answered oldest first. It never waits, and a caller that has left is
+        no concern of the actor: the reply becomes a dead letter.
+
+        Args:
+            request: The object that was received.
+            value: What its `ask` returns.
+
+        Raises:
+            AlreadyAnswered: if it has been answered.
+        """
+        ask = self._incarnation.hand.put_down(request)
+        if ask is None:
+            self._cell.dead_letter(value, Reason.NOT_ASKED)
+        elif not ask.reply(value):
+            self._cell.dead_letter(value, Reason.LATE_REPLY)
+
+    def fail(self, request: Request[Any], error: BaseException) -> None:
+        """Answer a request with an error, to be raised in its asker; this actor lives on.
+
+        Args:
+            request: The object that was received.
+            error: An exception; its traceback begins in the asker.
+
+        Raises:
+            AlreadyAnswered: if it has been answered.
+            TypeError: if ``error`` is not an exception.
+        """
+        if not isinstance(error, BaseException):
+            raise TypeError(
+                f"ctx.fail() takes an exception to raise in the asker, got {error!r}: "
+                "write `ctx.fail(request, ValueError(...))`, or `ctx.reply(request, value)` for a value"
+            )
+        ask = self._incarnation.hand.put_down(request)
+        if ask is None:
+            self._cell.dead_letter(error, Reason.NOT_ASKED)
+        elif not ask.fail(error):
+            self._cell.dead_letter(error, Reason.LATE_REPLY)
+
+    def forward(self, request: Request[R], ref: ActorRef[Any]) -> None:
+        """Hand a request on, for another actor to answer to the asker directly.
+
+        It keeps its deadline. It never waits: if the other mailbox is full, the asker gets `MailboxFull`, and
+        if the other actor has ended, `ActorStopped`.
+
+        Raises:
+            AlreadyAnswered: if it has been answered.
+            TypeError: if the other actor does not accept it; the request is still in hand.
+        """
+        target = ref.target_of(request)
+        ask = self._incarnation.hand.put_down(request)
+        if ask is None:
+            self._cell.dead_letter(request, Reason.NOT_ASKED)
+        else:
+            target.accept_forwarded(ask)
+
+    def abandoned(self, request: Request[Any]) -> bool:
+        """Whether nobody waits for this request's answer any more: long work may look, and leave off."""
+        ask = self._incarnation.hand.peek(request)
+        return ask is None or ask.stale(self._cell.system.loop.now)
+
+    def within(self, request: Request[Any]) -> anyio.CancelScope:
+        """A cancel scope that ends at the request's deadline: ``with ctx.within(request): ...``."""
+        ask = self._incarnation.hand.peek(request)
+        return anyio.CancelScope(deadline=math.inf if ask is None else ask.deadline)
+
+    # ---- being an actor
+
+    @property
+    def self(self) -> ActorRef[Any]:
+        """This actor's own reference."""
+        return self._cell.ref
+
+    @property
+    def name(self) -> str:
+        """This actor's name among its siblings."""
+        return self._cell.name
+
+    @property
+    def incarnation(self) -> int:
+        """1 for the first run of this actor, 2 after its first restart, and so on."""
+        return self._incarnation.number
+
+    @property
+    def system(self) -> System:
+        """The system this actor lives in."""
+        return self._cell.system
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger named after the actor's path: ``rookery.actor.workers.calculator``."""
+        return logging.getLogger("rookery.actor" + self._cell.path.replace("/", "."))
+
+    def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: str | None = None) -> None:
+        """Run ``fn(*args)`` as a further task of this actor.
+
+        It is cancelled when the behaviour has returned; what it raises crashes the actor.
+
+        Args:
+            fn: An async function.
+            *args: What it is called with.
+            name: The task's name, for debuggers.
+        """
+        self._incarnation.start_soon(fn, args, name)
+
+    def _family(self) -> Children:
+        return self._incarnation.family()
+
+    async def _receive_within(self, timeout: float) -> M_co:
+        system = self._cell.system
+        deadline = system.loop.now() + timeout
+        while True:
+            item = await self._mailbox.get_until(deadline, system.deadlines)
+            if type(item) is not Ask or self._take_up(item):
+                self._cell.received += 1
+                return cast("M_co", item.request if type(item) is Ask else item)
+
+    def _take_up(self, ask: Ask) -> bool:
+        """Take a request in hand, unless it need not be served any more."""
+        if ask.stale(self._cell.system.loop.now):
+            reason = Reason.ABANDONED if ask.asker_left else Reason.EXPIRED
+            self._cell.dead_letter(ask.request, reason)
+            return False
+        self._incarnation.hand.take_up(ask)
+        return True

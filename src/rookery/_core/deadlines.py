@@ -1,0 +1,103 @@
+"""Every deadline of a system behind one timer."""
+
+from __future__ import annotations
+
+import math
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+
+from ._parking import uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._parking import Loop, Spot
+
+SWEEP_ABOVE: Final = 64
+"""Cancelled alarms are swept out once there are this many and they are the majority."""
+
+
+@final
+class Alarm:
+    """Something to do at a time, until cancelled."""
+
+    __slots__ = ("_deadlines", "call", "when")
+
+    def __init__(self, deadlines: Deadlines, when: float, call: Callable[[], object]) -> None:
+        self._deadlines = deadlines
+        self.when = when
+        self.call: Callable[[], object] | None = call
+
+    def __lt__(self, other: Alarm) -> bool:
+        return self.when < other.when
+
+    def cancel(self) -> None:
+        """Do not call. Idempotent, also after the call."""
+        if self.call is not None:
+            self.call = None
+            self._deadlines.cancelled_one()
+
+
+@final
+class Deadlines:
+    """A heap of alarms and one task that sleeps until the earliest.
+
+    A cancel scope for each ask costs about as much as the ask itself; nearly all deadlines are cancelled
+    long before they are due, so a heap push and a flag are enough for them. Calls must be short, and must
+    not raise.
+    """
+
+    __slots__ = ("_cancelled", "_heap", "_loop", "_scope", "_sleeper", "_wakes_at")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._heap: list[Alarm] = []
+        self._cancelled = 0
+        self._sleeper: Spot | None = None
+        self._wakes_at = math.inf
+        self._scope = anyio.CancelScope(shield=True)
+
+    @uninterrupted
+    def at(self, when: float, call: Callable[[], object]) -> Alarm:
+        """Call ``call()`` at ``when`` on the loop's clock, in seconds."""
+        alarm = Alarm(self, when, call)
+        heappush(self._heap, alarm)
+        if when < self._wakes_at and self._sleeper is not None:
+            self._sleeper.wake()
+        return alarm
+
+    def cancelled_one(self) -> None:
+        """An alarm in the heap will not ring; keeps the heap at most twice as long as what is in use."""
+        self._cancelled += 1
+        if self._cancelled > SWEEP_ABOVE and 2 * self._cancelled > len(self._heap):
+            self._heap = [alarm for alarm in self._heap if alarm.call is not None]
+            heapify(self._heap)
+            self._cancelled = 0
+
+    async def run(self) -> None:
+        """Ring alarms until `close`. Shielded: stop timeouts matter most while a block is cancelled."""
+        with self._scope:
+            while True:
+                self._ring()
+                self._sleeper = self._loop.spot()
+                self._wakes_at = self._heap[0].when if self._heap else math.inf
+                with anyio.CancelScope(deadline=self._wakes_at):
+                    await self._sleeper.park()
+                self._sleeper = None
+
+    def close(self) -> None:
+        """End `run`."""
+        self._scope.cancel()
+
+    @uninterrupted
+    def _ring(self) -> None:
+        now = self._loop.now()
+        while self._heap and (self._heap[0].call is None or self._heap[0].when <= now):
+            alarm = heappop(self._heap)
+            call, alarm.call = alarm.call, None
+            if call is None:
+                self._cancelled -= 1
+            else:
+                call()

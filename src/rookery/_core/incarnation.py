@@ -1,0 +1,186 @@
+"""One run of a behaviour. The only caller of user code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+
+from .._model.errors import ActorCrashed, ActorStopped
+from .._model.supervision import Exit
+from ._parking import interruptible, uninterrupted
+from .context import Context
+from .departure import departure
+from .reply import Hand
+from .waiting import Latch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .cell import Cell
+    from .children import Children
+
+
+@final
+class Incarnation:
+    """What lives from a start to the next crash: the task, its further tasks, its children, its requests.
+
+    It runs in a shielded cancel scope of its own. A cancellation from outside therefore reaches an actor only
+    as an ordered stop, and `cancel` is how everything that may end it ends it.
+    """
+
+    __slots__ = (
+        "_children",
+        "_failures",
+        "_interrupt",
+        "_scope",
+        "_task_scopes",
+        "_tasks_done",
+        "cell",
+        "hand",
+        "number",
+        "ready",
+        "started_at",
+    )
+
+    def __init__(self, cell: Cell, number: int) -> None:
+        self.cell: Final = cell
+        self.number: Final = number
+        self.hand: Final = Hand()
+        self.ready = False
+        self.started_at: Final = cell.system.loop.now()
+        self._scope = anyio.CancelScope(shield=True)
+        self._failures: list[Exception] = []
+        self._interrupt: BaseException | None = None
+        self._task_scopes: dict[anyio.CancelScope, None] = {}
+        self._tasks_done: Latch | None = None
+        self._children: Children | None = None
+
+    @uninterrupted
+    async def run(self) -> None:
+        """The body of its task. Never raises: what happened is told to the cell as a value."""
+        cell = self.cell
+        cell.system.entered(cell)
+        try:
+            with self._scope:
+                await self._behave()
+        except GeneratorExit:
+            raise  # the loop itself was torn down; there is nothing left to await with
+        except BaseException as error:  # noqa: BLE001  # every exit is a value from here on
+            self._departed(error)
+        cell.system.left()
+        await self._end_tasks()
+        await self._end_children()
+        crash = self._crash()
+        self._settle(crash)
+        cell.incarnation_ended(self._exit(crash), self._interrupt)
+
+    def become_ready(self) -> None:
+        """The end of start-up. Idempotent."""
+        if not self.ready:
+            self.ready = True
+            self.cell.became_ready()
+
+    def cancel(self) -> None:
+        """End the behaviour and its tasks; their cleanup runs."""
+        self._scope.cancel()
+        for scope in list(self._task_scopes):
+            scope.cancel()
+
+    def crash(self, error: Exception) -> None:
+        """End the behaviour, and count it as a crash."""
+        self._failures.append(error)
+        self._scope.cancel()
+
+    def start_soon(self, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None) -> None:
+        """Run a further task, ended with the behaviour."""
+        scope = anyio.CancelScope(shield=True)
+        self._task_scopes[scope] = None
+        self.cell.system.start_task(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
+
+    def family(self) -> Children:
+        """The children of this incarnation.
+
+        Raises:
+            ActorStopped: if it is ending.
+        """
+        if self.cell.stop_asked.is_set:
+            raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
+        if self._children is None:
+            self._children = self.cell.system.family_of(self.cell.path, on_failure=self.crash)
+        return self._children
+
+    @property
+    def children(self) -> Children | None:
+        """Its children, if it ever had any."""
+        return self._children
+
+    @interruptible
+    async def _behave(self) -> None:
+        spec = self.cell.spec
+        await spec.behaviour(Context[Any](self), *spec.args, **spec.kwargs)
+
+    @uninterrupted
+    async def _run_task(
+        self, scope: anyio.CancelScope, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    ) -> None:
+        try:
+            with scope:
+                await interruptible_call(fn, args)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # becomes the actor's crash
+            self._departed(error)
+            self._scope.cancel()
+        del self._task_scopes[scope]
+        if self._tasks_done is not None and not self._task_scopes:
+            self._tasks_done.set()
+
+    def _departed(self, error: BaseException) -> None:
+        crash, interrupt = departure(error, self.cell.path)
+        if crash is not None:
+            self._failures.append(crash)
+        self._interrupt = self._interrupt or interrupt
+
+    async def _end_tasks(self) -> None:
+        if self._task_scopes:
+            self._tasks_done = Latch(self.cell.system.loop)
+            for scope in list(self._task_scopes):
+                scope.cancel()
+            self._pierced(await self._tasks_done.outlast())
+
+    async def _end_children(self) -> None:
+        if self._children is not None:
+            self._children.stop_all()
+            self._pierced(await self._children.down.outlast(self._children.hurry))
+
+    def _pierced(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._departed(error)
+
+    def _crash(self) -> Exception | None:
+        if len(self._failures) > 1:
+            return ExceptionGroup(f"{self.cell.path} crashed", self._failures)
+        return self._failures[0] if self._failures else None
+
+    def _settle(self, crash: Exception | None) -> None:
+        """Nobody who asked this incarnation is left waiting."""
+        for ask in self.hand.clear():
+            if crash is None:
+                ask.fail(ActorStopped(f"{self.cell.path} ended without answering {type(ask.request).__name__}"))
+            else:
+                error = ActorCrashed(f"{self.cell.path} crashed while it had {type(ask.request).__name__} in hand")
+                error.__cause__ = crash
+                ask.fail(error)
+
+    def _exit(self, crash: Exception | None) -> Exit:
+        if crash is None and self._interrupt is None and not self._scope.cancel_called:
+            self.become_ready()  # a behaviour that returned has started
+        lived = self.cell.system.loop.now() - self.started_at
+        return Exit(crash, lived, was_ready=self.ready, interrupted=self._interrupt is not None)
+
+
+@interruptible
+async def interruptible_call(fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+    """Call user code."""
+    await fn(*args)

@@ -1,0 +1,320 @@
+"""The mailbox: a bounded priority queue whose ends can be waited at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+from .._model.dead_letter import Reason
+from .._model.errors import MailboxFull, WouldBlock
+from .._model.messages import DEFAULT_PRIORITY
+from .._model.overflow import Overflow, Verdict, at_capacity
+from .._model.queue import PriorityQueue
+from ._parking import uninterrupted
+from .waiting import WaitingLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._parking import Loop
+    from .deadlines import Deadlines
+    from .turn import Turn
+
+T = TypeVar("T")
+
+
+@final
+class Mailbox(Generic[T]):
+    """Many senders at one end, the tasks of one actor at the other.
+
+    Both ends are atomic under cancellation: a `put` that raises put nothing, a `get` that raises took
+    nothing. The task switch, if one is due, comes before the hand-over, never after it.
+
+    A place that was granted to a blocked sender is reserved until that sender has resumed, so that nobody
+    overtakes it; a receiver has nothing reserved, and looks again when it has resumed.
+
+    The two ends are closed separately: `close` turns senders away, `halt` turns receivers away. An actor
+    that restarts has its receivers halted and its senders welcome.
+    """
+
+    __slots__ = (
+        "_capacity",
+        "_closed",
+        "_discard",
+        "_drain",
+        "_halted",
+        "_held",
+        "_overflow",
+        "_queue",
+        "_receivers",
+        "_reserved",
+        "_senders",
+        "_turn",
+        "dropped",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        turn: Turn,
+        *,
+        capacity: int,
+        overflow: Overflow,
+        discard: Callable[[T, int, Reason], object],
+    ) -> None:
+        """Make an empty, open mailbox.
+
+        Args:
+            loop: The event loop it belongs to.
+            turn: The running task's turn.
+            capacity: How many items it holds.
+            overflow: What happens to an item that finds it full.
+            discard: Called with what the overflow policy dropped, its priority and why.
+        """
+        self._turn = turn
+        self._capacity = capacity
+        self._overflow = overflow
+        self._discard = discard
+        self._queue: PriorityQueue[T] = PriorityQueue()
+        self._senders = WaitingLine(loop)
+        self._receivers = WaitingLine(loop)
+        self._reserved = 0
+        self._held = False
+        self._closed: Callable[[], Exception] | None = None
+        self._halted: Callable[[], Exception] | None = None
+        self._drain = False
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def capacity(self) -> int:
+        """How many items it holds."""
+        return self._capacity
+
+    @property
+    def blocked_senders(self) -> int:
+        """How many tasks wait for room."""
+        return len(self._senders)
+
+    @property
+    def held(self) -> bool:
+        """Whether it hands out nothing for now."""
+        return self._held
+
+    # ---- the senders' end
+
+    @uninterrupted
+    async def put(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
+        """Add an item, waiting for room under ``Overflow.BLOCK``.
+
+        If cancelled, the item was not added.
+
+        Raises:
+            MailboxFull: under ``Overflow.REJECT``, when full.
+            Exception: what `close` was given, once closed.
+        """
+        if self._turn.over():
+            await self._turn.give_way()
+        if self._closed is not None:
+            raise self._closed()
+        if len(self._queue) + self._reserved < self._capacity or self._make_room(item, priority, wait=True):
+            self._push(item, priority)
+        elif self._overflow is Overflow.BLOCK:
+            await self._senders.wait(self._give_place_back)
+            self._turn.renew()
+            self._use_place(item, priority)
+
+    @uninterrupted
+    async def put_until(self, item: T, priority: int, deadline: float, deadlines: Deadlines) -> bool:
+        """As `put`, but wait for room at most until ``deadline`` on the loop's clock.
+
+        Returns:
+            False if there was no room until then, so that the item was not added.
+        """
+        if self._turn.over():
+            await self._turn.give_way()
+        if self._closed is not None:
+            raise self._closed()
+        if len(self._queue) + self._reserved < self._capacity or self._make_room(item, priority, wait=True):
+            self._push(item, priority)
+        elif self._overflow is Overflow.BLOCK:
+            in_time = await self._senders.wait_until(deadline, deadlines, self._give_place_back)
+            self._turn.renew()
+            if not in_time:
+                return False
+            self._use_place(item, priority)
+        return True
+
+    @uninterrupted
+    def put_nowait(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
+        """Add an item now.
+
+        Raises:
+            MailboxFull: if there is no room, under ``BLOCK`` and ``REJECT``.
+            Exception: what `close` was given, once closed.
+        """
+        if self._closed is not None:
+            raise self._closed()
+        if len(self._queue) + self._reserved < self._capacity or self._make_room(item, priority, wait=False):
+            self._push(item, priority)
+
+    @uninterrupted
+    def close(self, why: Callable[[], Exception]) -> None:
+        """Turn senders away from now on, the blocked ones included; what is queued stays.
+
+        Args:
+            why: Makes the exception each of them gets.
+        """
+        self._closed = why
+        while self._senders.grant():
+            self._reserved += 1
+
+    # ---- the receivers' end
+
+    @uninterrupted
+    async def get(self) -> T:
+        """Take the most urgent item, waiting for one if need be.
+
+        If cancelled, nothing was taken.
+
+        Raises:
+            Exception: what `halt` was given, once halted.
+        """
+        if self._turn.over():
+            await self._turn.give_way()
+        while not self._ready():
+            await self._receivers.wait(self._offer_item)
+            self._turn.renew()
+        return self._pop()
+
+    @uninterrupted
+    async def get_until(self, deadline: float, deadlines: Deadlines) -> T:
+        """As `get`, but at most until ``deadline`` on the loop's clock.
+
+        Raises:
+            TimeoutError: if there was nothing until then. Raising it has been a checkpoint.
+            Exception: what `halt` was given, once halted.
+        """
+        if self._turn.over():
+            await self._turn.give_way()
+        while not self._ready():
+            in_time = await self._receivers.wait_until(deadline, deadlines, self._offer_item)
+            self._turn.renew()
+            if not in_time and not self._ready():
+                raise TimeoutError
+        return self._pop()
+
+    @uninterrupted
+    def get_nowait(self) -> T:
+        """Take the most urgent item.
+
+        Raises:
+            WouldBlock: if there is none, or items are held.
+            Exception: what `halt` was given, once halted.
+        """
+        if not self._ready():
+            raise WouldBlock("there is no message: use `await receive()` to wait for one")
+        return self._pop()
+
+    def available(self) -> int:
+        """How many items could be taken now, without waiting."""
+        return 0 if self._held else len(self._queue)
+
+    def hold(self) -> None:
+        """Hand out nothing until `release`; senders go on until it is full."""
+        self._held = True
+
+    def release(self) -> None:
+        """Hand out again."""
+        self._held = False
+        self._offer_item(len(self._queue))
+
+    @uninterrupted
+    def halt(self, why: Callable[[], Exception], *, drain: bool = False) -> None:
+        """Turn receivers away from now on, the parked ones included.
+
+        Args:
+            why: Makes the exception each of them gets.
+            drain: Only once the mailbox is empty.
+        """
+        self._halted = why
+        self._drain = drain
+        self._held = self._held and not drain
+        self._receivers.grant_all()
+
+    def reopen(self) -> None:
+        """Let receivers in again: a new incarnation begins."""
+        self._halted = None
+
+    @uninterrupted
+    def clear(self) -> list[tuple[T, int]]:
+        """Take everything, with priorities, in the order in which `get` would have given it."""
+        left = self._queue.clear()
+        self._offer_places()
+        return left
+
+    # ---- the hand-over
+
+    def _push(self, item: T, priority: int) -> None:
+        self._queue.push(item, priority)
+        if self._receivers:
+            self._offer_item()
+
+    def _pop(self) -> T:
+        item = self._queue.pop()
+        if self._senders:
+            self._offer_places()
+        return item
+
+    def _ready(self) -> bool:
+        """Whether there is an item to take; raises when receivers are turned away."""
+        waiting = len(self._queue) > 0
+        if self._halted is not None and not (self._drain and waiting):
+            raise self._halted()
+        return waiting and not self._held
+
+    def _offer_item(self, count: int = 1) -> None:
+        """Wake as many receivers as there are items for; they look again when they have resumed."""
+        if self._held or not len(self._queue):
+            return
+        for _ in range(count):
+            if not self._receivers.grant():
+                break
+
+    def _offer_places(self) -> None:
+        while self._senders and len(self._queue) + self._reserved < self._capacity:
+            self._reserved += 1
+            self._senders.grant()
+
+    def _use_place(self, item: T, priority: int) -> None:
+        self._reserved -= 1
+        if self._closed is not None:
+            raise self._closed()
+        self._push(item, priority)
+
+    def _give_place_back(self) -> None:
+        self._reserved -= 1
+        self._offer_places()
+
+    def _make_room(self, item: T, priority: int, *, wait: bool) -> bool:
+        """At capacity: ask the policy. Whether the item may be pushed now."""
+        least = self._queue.least_urgent() if len(self._queue) else priority
+        match at_capacity(self._overflow, priority, least):
+            case Verdict.WAIT if wait:
+                return False
+            case Verdict.WAIT | Verdict.REFUSE:
+                raise MailboxFull(
+                    f"the mailbox is full ({self._capacity} messages, {self._overflow.name}): receive faster, "
+                    "or give it more room with `child(...).options(capacity=...)`"
+                )
+            case Verdict.DROP_NEWCOMER:
+                self._drop(item, priority, Reason.DROPPED_NEWEST)
+                return False
+            case Verdict.EVICT_OLDEST:
+                self._drop(*self._queue.evict(), Reason.DROPPED_OLDEST)
+                return True
+
+    def _drop(self, item: T, priority: int, reason: Reason) -> None:
+        self.dropped += 1
+        self._discard(item, priority, reason)

@@ -1,0 +1,247 @@
+"""References: what everybody else has of an actor."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+
+import attrs
+
+from .._model.errors import NotStarted, WrongLoop
+from .._model.lifecycle import ActorState
+from .._model.messages import DEFAULT_PRIORITY, check_priority
+from .behaviour import check_message
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+M_contra = TypeVar("M_contra", contravariant=True)
+M_co = TypeVar("M_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class Askable(Protocol[M_co, R_co]):
+    """A request, to a type checker: of message type ``M``, with replies of type ``R``.
+
+    It is what lets `ActorRef.ask` check both that the actor accepts the request and what comes back.
+    """
+
+    def __asks__(self) -> tuple[M_co, R_co]: ...
+
+
+@attrs.frozen
+class ActorStatistics:
+    """An actor at one moment.
+
+    Attributes:
+        state: Where it is in its life.
+        queued: Messages in its mailbox.
+        capacity: How many the mailbox holds.
+        blocked_senders: Tasks that wait for room in it.
+        received: Messages handed to it so far, by all incarnations.
+        dropped: Messages its overflow policy has dropped so far.
+        unanswered: Requests it has in hand and has not answered.
+        restarts: How many incarnations came after the first.
+        last_crash: What ended the latest incarnation that crashed.
+    """
+
+    state: ActorState
+    queued: int
+    capacity: int
+    blocked_senders: int
+    received: int
+    dropped: int
+    unanswered: int
+    restarts: int
+    last_crash: Exception | None
+
+
+class ActorRef(Generic[M_contra]):
+    """The address of an actor that accepts messages of type ``M``; the same across its restarts.
+
+    A reference belongs to the event loop of its system. It is made by ``spawn``, or by `child` as
+    ``spec.ref``, in which case it can be used once the spec has been spawned.
+    """
+
+    __slots__ = ("__weakref__", "_cell", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._cell: Cell | None = None
+
+    # ---- messages
+
+    async def send(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
+        """Put a message into the actor's mailbox, waiting for room under ``Overflow.BLOCK``.
+
+        Not every call is a checkpoint: a sender gives way after 64 messages or 1 ms, whichever is first. If
+        cancelled, the message was not sent.
+
+        Args:
+            message: Of a type the actor accepts.
+            priority: 0 to 255; larger is delivered sooner.
+
+        Raises:
+            ActorStopped: if the actor has ended or is ending.
+            MailboxFull: under ``Overflow.REJECT``, when full.
+            NotStarted: if the reference's spec has not been spawned.
+            TypeError: for a message the actor does not accept.
+            ValueError: for a priority out of range.
+            WrongLoop: from another thread than the system's.
+        """
+        cell = self.target_of(message, priority)
+        await cell.mailbox.put(message, priority)
+
+    def send_nowait(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
+        """As `send`, but never waits.
+
+        Raises:
+            MailboxFull: if there is no room, under ``BLOCK`` and ``REJECT``; otherwise as `send`.
+        """
+        cell = self.target_of(message, priority)
+        cell.mailbox.put_nowait(message, priority)
+
+    async def ask(
+        self, request: Askable[M_contra, R], *, priority: int = DEFAULT_PRIORITY, timeout: float | None = None
+    ) -> R:
+        """Send a request and wait for its reply.
+
+        The request's deadline is the earlier of ``timeout`` and that of the enclosing cancel scopes; once it
+        has passed, or this call is cancelled, the request is not served any more if it is still queued.
+
+        Args:
+            request: An instance of a `Request[R]` that the actor accepts.
+            priority: 0 to 255; larger is delivered sooner.
+            timeout: Seconds to wait for the reply, waiting for room included; None for no limit of its own.
+
+        Returns:
+            What the actor replies.
+
+        Raises:
+            Exception: what the actor passed to ``ctx.fail``.
+            ActorStopped: if the actor ends before it answers.
+            ActorCrashed: if it crashes on this request; the crash is the ``__cause__``.
+            AskTimeout: after ``timeout``.
+            AskCycle: if the actor, directly or through others, is itself waiting for this one's answer.
+            MailboxFull: under the policies that drop or reject.
+            NotStarted, TypeError, ValueError, WrongLoop: as `send`.
+        """
+        cell = self.target_of(request, priority)
+        return cast("R", await cell.ask(request, priority, timeout))
+
+    # ---- life
+
+    @property
+    def name(self) -> str:
+        """Its name among its siblings."""
+        return self._name if self._cell is None else self._cell.name
+
+    @property
+    def path(self) -> str:
+        """Its place in the tree: the names from the root on, ``/workers/calculator``.
+
+        Raises:
+            NotStarted: if its spec has not been spawned.
+        """
+        return self._started().path
+
+    @property
+    def state(self) -> ActorState:
+        """Where it is in its life."""
+        return ActorState.NEW if self._cell is None else self._cell.state
+
+    def statistics(self) -> ActorStatistics:
+        """The actor now.
+
+        Raises:
+            NotStarted: if its spec has not been spawned.
+        """
+        return self._started().statistics()
+
+    def stop_soon(self) -> None:
+        """Ask for a graceful stop, from anywhere. Idempotent.
+
+        Senders are turned away from now on. The behaviour learns of it at its next receive; after its
+        ``stop_timeout`` it is cancelled.
+        """
+        self._on_loop().stop_soon()
+
+    async def stop(self, *, drain: bool = False) -> None:
+        """Stop the actor and wait until its cleanup has run. Idempotent.
+
+        If cancelled, the stop goes on.
+
+        Args:
+            drain: Let it receive what is already queued first; ``stop_timeout`` bounds that too.
+
+        Raises:
+            StopFromWithin: when called by the actor itself or from inside its subtree, which would wait for
+                itself.
+        """
+        await self._on_loop().stop(drain=drain)
+
+    async def wait_stopped(self) -> None:
+        """Wait until the actor has ended for good."""
+        await self._on_loop().ended.wait()
+
+    async def pause(self) -> None:
+        """Hand the actor no more messages until `resume`; they queue up.
+
+        The message it is working on is not affected. A pause outlives a restart; a stop ends it. Idempotent.
+
+        Raises:
+            ActorStopped: if the actor has ended or is ending.
+        """
+        cell = self._on_loop()
+        cell.pause()
+        await cell.system.loop.checkpoint()
+
+    async def resume(self) -> None:
+        """Hand it messages again. Idempotent.
+
+        Raises:
+            ActorStopped: if the actor has ended or is ending.
+        """
+        cell = self._on_loop()
+        cell.resume()
+        await cell.system.loop.checkpoint()
+
+    def __repr__(self) -> str:
+        where = self._name if self._cell is None else self._cell.path
+        return f"<ActorRef {where} {self.state.value}>"
+
+    def bind(self, cell: Cell) -> None:
+        """The core's: the reference's spec is being spawned."""
+        self._cell = cell
+
+    def bound(self) -> Cell | None:
+        """The core's: what the reference stands for."""
+        return self._cell
+
+    def _started(self) -> Cell:
+        if self._cell is None:
+            raise NotStarted(
+                f"{self._name!r} has not been spawned yet: `await system.spawn(spec)` before its `spec.ref` is used"
+            )
+        return self._cell
+
+    def _on_loop(self) -> Cell:
+        cell = self._started()
+        if cell.thread != get_ident():
+            raise WrongLoop(
+                f"{cell.path} belongs to the event loop of another thread: call it from there, for example with "
+                f"`anyio.from_thread.run({self._name}.send, message)`"
+            )
+        return cell
+
+    def target_of(self, message: object, priority: int = DEFAULT_PRIORITY) -> Cell:
+        """The core's: the actor, if this delivery to it is in order."""
+        cell = self._cell
+        if cell is None or cell.thread != get_ident():
+            cell = self._on_loop()
+        if priority != DEFAULT_PRIORITY:
+            check_priority(priority)
+        if cell.accepted is not None and not isinstance(message, cell.accepted):
+            check_message(message, cell.accepted, cell.path)
+        return cell

@@ -1,0 +1,155 @@
+"""Asks: a one-shot slot for the reply, and the requests an actor has in hand."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, final
+
+from .._model.errors import AlreadyAnswered, AskTimeout
+from ._parking import uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._parking import Loop
+
+
+@final
+class Ask:
+    """One request on its way, and the slot its answer goes to.
+
+    The first of these settles it, and whatever comes later changes nothing: an answer, a failure, the end of
+    its ``timeout``, the asker's cancellation. Settling never raises and never waits, so that a server cannot
+    be harmed by its callers.
+    """
+
+    __slots__ = ("_error", "_settled", "_spot", "_value", "asker_left", "deadline", "request", "twin")
+
+    def __init__(self, loop: Loop, request: object, deadline: float) -> None:
+        self.request = request
+        self.deadline = deadline  # on the loop's clock; math.inf for none
+        self.asker_left = False
+        self.twin: Ask | None = None  # the same request object, asked again, in the same hand
+        self._spot = loop.spot()
+        self._settled = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    @property
+    def asker(self) -> object:
+        """The task that asks."""
+        return self._spot.task
+
+    @uninterrupted
+    async def answer(self) -> Any:
+        """Wait for the answer; the asker's side, once. If cancelled, the request is abandoned."""
+        try:
+            await self._spot.park()
+        except BaseException:
+            self.asker_left = True
+            raise
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                del self  # the error's traceback holds this frame, and this frame would hold the error
+        return self._value
+
+    def reply(self, value: object) -> bool:
+        """Settle with a value; False if nobody waits for it any more."""
+        if self._settled or self.asker_left:
+            return False
+        self._settled = True
+        self._value = value
+        self._spot.wake()
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """Settle with an error, to be raised in the asker; False if nobody waits for it any more."""
+        if self._settled or self.asker_left:
+            return False
+        self._settled = True
+        self._error = error
+        self._spot.wake()
+        return True
+
+    def time_out(self, message: Callable[[], str]) -> None:
+        """The ``timeout`` is over: the asker gets `AskTimeout` and has left."""
+        if self.fail(AskTimeout(message())):
+            self.asker_left = True
+
+    def stale(self, now: Callable[[], float]) -> bool:
+        """Whether its deadline has passed or its asker has left, so that it need not be served."""
+        return self.asker_left or (self.deadline < math.inf and self.deadline <= now())
+
+
+@final
+class Hand:
+    """The requests one incarnation has received and not yet answered.
+
+    Requests are told apart by identity, because equal requests are different requests.
+    """
+
+    __slots__ = ("_answered", "_asks")
+
+    def __init__(self) -> None:
+        self._asks: dict[int, Ask] = {}
+        # Answered since the last receive, by identity, to tell a second answer from one to a mere message.
+        self._answered: dict[int, object] = {}
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Ask]:
+        for first in self._asks.values():
+            ask: Ask | None = first
+            while ask is not None:
+                yield ask
+                ask = ask.twin
+
+    def take_up(self, ask: Ask) -> None:
+        """A request was received."""
+        if self._answered:
+            self._answered.clear()
+        earlier = self._asks.setdefault(id(ask.request), ask)
+        if earlier is not ask:
+            while earlier.twin is not None:
+                earlier = earlier.twin
+            earlier.twin = ask
+
+    def peek(self, request: object) -> Ask | None:
+        """The oldest unanswered ask of this request object."""
+        return self._asks.get(id(request))
+
+    def put_down(self, request: object) -> Ask | None:
+        """The oldest unanswered ask of this request object, which is about to be answered.
+
+        Returns:
+            None if the object was never asked, only sent.
+
+        Raises:
+            AlreadyAnswered: if it was answered since the last receive.
+        """
+        key = id(request)
+        ask = self._asks.pop(key, None)
+        if ask is None:
+            if key in self._answered:
+                raise AlreadyAnswered(
+                    f"{request!r} has been answered already: a request gets one `reply`, `fail` or `forward`"
+                )
+            return None
+        if ask.twin is not None:
+            self._asks[key] = ask.twin
+        self._answered[key] = request
+        return ask
+
+    def clear(self) -> list[Ask]:
+        """Let go of everything.
+
+        Returns:
+            The unanswered asks.
+        """
+        left = list(self)
+        self._asks.clear()
+        self._answered.clear()
+        return left

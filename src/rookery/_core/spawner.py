@@ -1,0 +1,64 @@
+"""What a system and a context share: they can have children."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVarTuple
+
+    from .children import Children
+    from .context import Context
+    from .ref import ActorRef
+    from .spec import ChildSpec
+
+    Ts = TypeVarTuple("Ts")
+
+M = TypeVar("M")
+
+
+class Spawner(ABC):
+    """Something under which actors can be spawned."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _family(self) -> Children:
+        """The children to add to; raises `ActorStopped` if there can be no more."""
+        ...
+
+    @overload
+    async def spawn(self, spec: ChildSpec[M], /) -> ActorRef[M]: ...
+    @overload
+    async def spawn(
+        self,
+        behaviour: Callable[[Context[M], *Ts], Awaitable[object]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+    ) -> ActorRef[M]: ...
+
+    async def spawn(self, behaviour: object, /, *args: object, name: str | None = None) -> ActorRef[Any]:
+        """Start an actor and wait until it is ready.
+
+        An actor is ready when it first receives, when it calls ``ctx.ready()``, or when it has returned. If
+        this call is cancelled, the actor is cancelled with it.
+
+        Args:
+            behaviour: An async function whose first parameter is the context, or a spec made by `child`.
+            *args: What the behaviour is called with after its context.
+            name: Its name among its siblings; by default the behaviour's, numbered if that is taken.
+
+        Returns:
+            The reference to talk to it, valid across its restarts.
+
+        Raises:
+            StartFailed: if it does not become ready; what it raised is the ``__cause__``.
+            DuplicateName: if a live sibling has the name.
+            ActorStopped: if this parent is stopping.
+            TypeError: if the arguments do not fit the behaviour.
+            UnresolvedAnnotation: if its annotation does not lead to types that can be checked.
+        """
+        return await self._family().spawn(behaviour, args, name)

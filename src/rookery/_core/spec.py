@@ -1,0 +1,183 @@
+"""What to run as a child, and with what."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, final
+
+import attrs
+
+from .._model.options import Options
+from .behaviour import Accepted, accepted_messages
+from .ref import ActorRef
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .._model.overflow import Overflow
+    from .._model.restart import Backoff, Restart
+    from .context import Context
+
+M = TypeVar("M")
+P = ParamSpec("P")
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "unchanged"
+
+
+UNSET: Final[Any] = _Unset()
+
+
+@final
+class ChildSpec(Generic[M]):
+    """A behaviour and its arguments, with options; made by `child`, run by ``spawn``.
+
+    Attributes:
+        ref: The reference that the actor will have. It can be handed out before the actor runs, so that
+            siblings can be given each other: ``api = child(server, db.ref)``.
+        options_: How it is run.
+    """
+
+    __slots__ = ("accepted", "args", "behaviour", "context", "kwargs", "options_", "ref")
+
+    def __init__(
+        self,
+        behaviour: Callable[..., Awaitable[object]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        accepted: Accepted,
+        options: Options,
+        context: contextvars.Context,
+    ) -> None:
+        self.behaviour: Final = behaviour
+        self.args: Final = args
+        self.kwargs: Final = kwargs
+        self.accepted: Final = accepted
+        self.options_: Final = options
+        self.context: Final = context
+        self.ref: Final[ActorRef[M]] = ActorRef(self.name)
+
+    @property
+    def name(self) -> str:
+        """The name it asks for: its own, or its behaviour's."""
+        return self.options_.name or behaviour_name(self.behaviour)
+
+    def options(
+        self,
+        *,
+        name: str | None = UNSET,
+        restart: Restart = UNSET,
+        start_timeout: float = UNSET,
+        stop_timeout: float = UNSET,
+        capacity: int = UNSET,
+        overflow: Overflow = UNSET,
+        backoff: Backoff | None = UNSET,
+    ) -> ChildSpec[M]:
+        """The same behaviour and arguments with other options, as a different child with its own ``ref``.
+
+        Only what is given changes.
+
+        Args:
+            name: Its name among its siblings; by default its behaviour's, numbered if that is taken.
+            restart: Which ends are answered with a restart; by default ``Restart.TRANSIENT``, crashes.
+            start_timeout: Seconds it has to become ready; 30 by default.
+            stop_timeout: Seconds it has after a request to stop, before it is cancelled; 5 by default, 0
+                cancels at once, ``math.inf`` never.
+            capacity: How many messages its mailbox holds; 1000 by default.
+            overflow: What happens to a message that finds it full; by default ``Overflow.BLOCK``.
+            backoff: A growing delay before restarts; None, the default, restarts at once.
+
+        Raises:
+            ValueError: for a value out of range.
+            TypeError: for a value of the wrong kind.
+        """
+        given: dict[str, Any] = {
+            "name": name,
+            "restart": restart,
+            "start_timeout": start_timeout,
+            "stop_timeout": stop_timeout,
+            "capacity": capacity,
+            "overflow": overflow,
+            "backoff": backoff,
+        }
+        changes = {key: value for key, value in given.items() if value is not UNSET}
+        return ChildSpec(
+            self.behaviour,
+            self.args,
+            self.kwargs,
+            accepted=self.accepted,
+            options=attrs.evolve(self.options_, **changes),
+            context=self.context,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ChildSpec {self.name}>"
+
+
+def child(
+    behaviour: Callable[Concatenate[Context[M], P], Awaitable[object]], *args: P.args, **kwargs: P.kwargs
+) -> ChildSpec[M]:
+    """Declare a child: what to run, and with which arguments after its context.
+
+    Every incarnation runs in a fresh copy of the context variables that are set where this is called.
+
+    Args:
+        behaviour: An async function whose first parameter is the context. The annotation of that parameter
+            (``Context[Add | Note]``) says which messages the actor accepts.
+        *args: What it is called with after the context.
+        **kwargs: Likewise.
+
+    Raises:
+        TypeError: if it is no such function, or the arguments do not fit its signature.
+        UnresolvedAnnotation: if the annotation does not lead to types that can be checked.
+
+    Example:
+        >>> spec = child(calculator).options(name="calc", capacity=10)
+        >>> calc = await system.spawn(spec)
+    """
+    accepted = accepted_messages(behaviour)
+    _check_arguments(behaviour, args, kwargs)
+    return ChildSpec(behaviour, args, kwargs, accepted=accepted, options=Options(), context=contextvars.copy_context())
+
+
+def as_spec(behaviour: object, args: tuple[Any, ...], name: str | None) -> ChildSpec[Any]:
+    """The spec that ``spawn(behaviour, *args, name=None)`` means.
+
+    Raises:
+        TypeError: if arguments or a name are given beside a spec.
+    """
+    spec: ChildSpec[Any]
+    if isinstance(behaviour, ChildSpec):
+        if args or name is not None:
+            raise TypeError(
+                f"{behaviour!r} already says what to run and with what: write `spawn(spec)`, with "
+                "`child(behaviour, *args).options(name=...)` as the spec"
+            )
+        spec = behaviour
+    else:
+        spec = child(cast("Callable[..., Awaitable[object]]", behaviour), *args)
+    return spec if name is None else spec.options(name=name)
+
+
+def behaviour_name(behaviour: object) -> str:
+    """What an unnamed child is called."""
+    while isinstance(behaviour, functools.partial):
+        behaviour = behaviour.func
+    name = getattr(behaviour, "__name__", None) or type(behaviour).__name__
+    return str(name).strip("<>")
+
+
+def _check_arguments(behaviour: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    signature = inspect.signature(behaviour)
+    try:
+        signature.bind(None, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"{behaviour_name(behaviour)}{signature} cannot be started with these arguments: {error}; "
+            "the context is passed by rookery, the rest goes after the behaviour: `child(behaviour, *args)`"
+        ) from None

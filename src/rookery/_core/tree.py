@@ -1,0 +1,39 @@
+"""A tree of actors as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .cell import Cell
+    from .children import Children
+
+
+def render(title: str, root: Children) -> str:
+    """One line for each live actor, indented below its parent.
+
+    ::
+
+        rookery
+        ├── reader  running  queue 0/1000
+        └── trainer  running  queue 12/1000  restarts 1
+            └── worker  starting  queue 0/1000
+    """
+    return "\n".join([title, *_branches(root, "")])
+
+
+def _branches(children: Children | None, indent: str) -> Iterator[str]:
+    cells = [] if children is None else children.cells
+    for cell in cells:
+        last = cell is cells[-1]
+        yield f"{indent}{'└── ' if last else '├── '}{_line(cell)}"
+        yield from _branches(cell.children, indent + ("    " if last else "│   "))
+
+
+def _line(cell: Cell) -> str:
+    parts = [cell.name, cell.state.value, f"queue {len(cell.mailbox)}/{cell.mailbox.capacity}"]
+    if cell.incarnations > 1:
+        parts.append(f"restarts {cell.incarnations - 1}")
+    return "  ".join(parts)

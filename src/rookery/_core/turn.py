@@ -1,0 +1,50 @@
+"""The amortised yield: how long a busy task keeps the loop to itself."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._parking import Loop
+
+MESSAGES: Final = 64
+"""A task gives way after this many messages, sent and received, ..."""
+
+SECONDS: Final = 0.001
+"""... or after this much time, whichever is first."""
+
+
+@final
+class Turn:
+    """The running task's turn, shared by all mailboxes of a system.
+
+    A task switch costs more than a message, so a busy sender or receiver switches only when its turn is
+    over. Only one task runs at a time, so one counter serves all: whoever parks or gives way hands a fresh
+    turn to the next. A task that was switched for a reason not seen here (it slept, say) may find its turn
+    over early, never late.
+    """
+
+    __slots__ = ("_clock", "_ends", "_left", "_loop")
+
+    def __init__(self, loop: Loop, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._loop = loop
+        self._clock = clock  # not the loop's clock: it measures work, and the loop's may be virtual
+        self.renew()
+
+    def renew(self) -> None:
+        """A task begins its turn."""
+        self._left = MESSAGES
+        self._ends = self._clock() + SECONDS
+
+    def over(self) -> bool:
+        """Count one message; whether the task has to give way before it."""
+        self._left -= 1
+        return self._left < 0 or self._clock() >= self._ends
+
+    async def give_way(self) -> None:
+        """Let the others run. A checkpoint: if cancelled, nothing has happened."""
+        await self._loop.checkpoint()
+        self.renew()

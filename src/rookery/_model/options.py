@@ -1,0 +1,61 @@
+"""How a child is run: the options of `ChildSpec.options`, checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from .overflow import Overflow
+from .restart import Backoff, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attrs import Attribute
+
+
+def _seconds(_: object, attribute: Attribute[float], value: float) -> None:
+    if not (isinstance(value, int | float) and value >= 0):
+        raise ValueError(f"{attribute.name} is in seconds, 0 or more (math.inf: no limit), got {value!r}")
+
+
+def _room(_: object, attribute: Attribute[int], value: int) -> None:
+    if not (isinstance(value, int) and value >= 1):
+        raise ValueError(f"{attribute.name} is the number of messages a mailbox holds, 1 or more, got {value!r}")
+
+
+def _name(_: object, __: Attribute[str | None], value: str | None) -> None:
+    if value is not None and (not isinstance(value, str) or not value or "/" in value):
+        raise ValueError(
+            f"a name is a string without '/', because paths are made of names, got {value!r}: "
+            "leave it out to name the child after its behaviour"
+        )
+
+
+def _one_of(enum: type[Overflow | Restart]) -> Callable[[object, Attribute[Any], object], None]:
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
+        if not isinstance(value, enum):
+            choices = ", ".join(f"{enum.__name__}.{member.name}" for member in enum)
+            raise TypeError(f"{attribute.name} is one of {choices}, got {value!r}")
+
+    return check
+
+
+def _backoff(_: object, __: Attribute[Backoff | None], value: Backoff | None) -> None:
+    if not (value is None or isinstance(value, Backoff)):
+        raise TypeError(f"backoff is None or a Backoff, got {value!r}: write `Backoff(0.1)`")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Options:
+    """Everything about a child but what it runs; see `ChildSpec.options` for what each means."""
+
+    name: str | None = attrs.field(default=None, validator=_name)
+    restart: Restart = attrs.field(default=Restart.TRANSIENT, validator=_one_of(Restart))
+    start_timeout: float = attrs.field(default=30.0, validator=_seconds)
+    stop_timeout: float = attrs.field(default=5.0, validator=_seconds)
+    capacity: int = attrs.field(default=1000, validator=_room)
+    overflow: Overflow = attrs.field(default=Overflow.BLOCK, validator=_one_of(Overflow))
+    backoff: Backoff | None = attrs.field(default=None, validator=_backoff)
