@@ -1,0 +1,76 @@
+"""Kernels on the GPU, awaited like functions.
+
+    async with gpu.open_device() as device:
+        add = await device.kernel(SOURCE, "add")
+        a = await device.upload(np.arange(1000, dtype=np.float32))
+        out = await device.empty(a.shape)
+        await add(a, a, out, 1000)
+        print(await out.read())
+
+Needs the ``gpu`` extra: ``pip install "rookery[gpu]"``, or ``"rookery[pocl]"`` to have a driver for the processor.
+"""
+
+from __future__ import annotations
+
+# First, because this is the module that says what to install.
+from . import _opencl as _opencl
+
+# isort: split
+from ._arguments import LocalMemory, Parameter, Signature
+from ._buffer import UnifiedBuffer
+from ._device import Device, DeviceStatistics, devices, open_device
+from ._errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    BufferBusy,
+    BufferReleased,
+    BuildFailed,
+    CommandFailed,
+    DeviceClosed,
+    DeviceStuck,
+    ForkedProcess,
+    GpuUnavailable,
+    NoData,
+    NoDevice,
+    OutOfDeviceMemory,
+    StaleHost,
+)
+from ._kernel import Kernel, Program
+from ._lane import Operation
+from ._pool import BufferPool, PoolStatistics
+from ._queue import Queue
+from ._select import DeviceInfo
+from ._states import BufferState
+
+__all__ = [
+    "ArgumentTypeError",
+    "ArgumentValueError",
+    "BufferBusy",
+    "BufferPool",
+    "BufferReleased",
+    "BufferState",
+    "BuildFailed",
+    "CommandFailed",
+    "Device",
+    "DeviceClosed",
+    "DeviceInfo",
+    "DeviceStatistics",
+    "DeviceStuck",
+    "ForkedProcess",
+    "GpuUnavailable",
+    "Kernel",
+    "LocalMemory",
+    "NoData",
+    "NoDevice",
+    "Operation",
+    "OutOfDeviceMemory",
+    "Parameter",
+    "PoolStatistics",
+    "Program",
+    "Queue",
+    "Signature",
+    "StaleHost",
+    "UnifiedBuffer",
+    "devices",
+    "open_device",
+]

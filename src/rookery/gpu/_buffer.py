@@ -1,0 +1,358 @@
+"""One array, two sides: host and device, and exactly the copies between them that are needed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+
+import numpy as np
+
+from rookery._core._parking import uninterrupted
+
+from . import _opencl
+from ._errors import ArgumentTypeError, ArgumentValueError, BufferBusy, BufferReleased, NoData
+from ._states import HOST_READABLE, Action, BufferState, Transfer, forbidden, step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from ._device import Device
+    from ._lane import Lane, Operation
+    from ._pool import BufferPool
+    from ._queue import Queue
+
+LARGE: Final = 1 << 20
+"""Host copies of this many bytes and more are made by a thread, so that the event loop goes on."""
+
+
+@final
+class UnifiedBuffer:
+    """An array with a host side and a device side, kept in step on demand.
+
+    A launch moves what it needs to the device and marks what it may write as newer there; `read` and
+    `ensure_on_host` bring it back. There is exactly one transfer for each change, and none where the device
+    shares the host's memory. Buffers come from ``device.pool``, `Device.upload` and `Device.empty`.
+    """
+
+    __slots__ = (
+        "__weakref__", "_download", "_download_version", "_host", "_in_flight", "_last", "_memory", "_released",
+        "_replacing", "_state", "_upload", "_version", "dtype", "nbytes", "owner", "reserved", "shape",
+        "size",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: Device, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any], reserved: int
+    ) -> None:
+        self.owner: Final = owner
+        """The device it belongs to."""
+        self.shape: Final = shape
+        self.dtype: Final = dtype
+        self.size: Final = math.prod(shape)
+        """Number of elements."""
+        self.nbytes: Final = self.size * dtype.itemsize
+        self.reserved: Final = reserved
+        """Bytes that it takes from the device, a little more than `nbytes`."""
+        self._memory: _opencl.RawBuffer | None = memory
+        self._host: npt.NDArray[Any] | None = None
+        self._state = BufferState.UNINITIALIZED
+        self._released = False
+        self._in_flight = 0
+        self._last: dict[Lane, Operation] = {}
+        self._version = 0  # counts writes on the device, so that a download knows whether it is still the newest
+        self._upload: Operation | None = None
+        self._download: Operation | None = None
+        self._download_version = 0
+        self._replacing: Operation | None = None
+
+    # --- looking ---
+
+    @property
+    def state(self) -> BufferState:
+        """Which side holds the data."""
+        return self._state
+
+    @property
+    def released(self) -> bool:
+        """Whether it was given back to its pool."""
+        return self._released
+
+    @property
+    def pool(self) -> BufferPool:
+        """Where to release it."""
+        return self.owner.pool
+
+    @property
+    def last(self) -> Mapping[Lane, Operation]:
+        """The latest operation of each lane that uses it and is not over."""
+        return self._last
+
+    @property
+    def device(self) -> _opencl.RawBuffer:
+        """The device side, as a pyopencl buffer. Say `mark_device_dirty` after writing to it yourself."""
+        return self._live()
+
+    @property
+    def host(self) -> npt.NDArray[Any]:
+        """The host side, a numpy view: neither copied nor transferred. Say `mark_host_dirty` after writing to it.
+
+        Leave it alone while launches that use the buffer are in flight.
+
+        Raises:
+            StaleHost: if the device side is newer.
+            NoData: if nothing was written yet.
+        """
+        self._live()
+        if self._state not in HOST_READABLE:
+            raise forbidden(self._state, Action.NEED_HOST)
+        return self._host_side()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        state = "released" if self._released else self._state.value
+        return f"<UnifiedBuffer {self.dtype} {self.shape}, {state}>"
+
+    # --- moving ---
+
+    async def ensure_on_device(self) -> None:
+        """Make the device side current.
+
+        If cancelled: the transfer, if one was needed, goes on.
+
+        Raises:
+            NoData: if nothing was written yet.
+        """
+        self._live()
+        if self._replacing is not None:
+            await self._replacing
+            self._live()
+        operation = self.start_upload(self.owner.queue)
+        if operation is not None:
+            await operation
+
+    async def ensure_on_host(self) -> None:
+        """Wait for the commands that write it, and make the host side current.
+
+        If cancelled: the transfer, if one was needed, goes on.
+
+        Raises:
+            NoData: if nothing was written yet.
+            CommandFailed: if a command it waits for failed.
+        """
+        self._live()
+        while step(self._state, Action.NEED_HOST)[1] is not None:
+            if self._replacing is not None:
+                await self._replacing
+            elif not self.owner.info.shares_host_memory:
+                await (self._download or self._start_download())  # its completion steps the state
+            elif self._last:
+                await next(iter(self._last.values()))
+            else:
+                self._step(Action.NEED_HOST)
+            self._live()
+
+    async def read(self) -> npt.NDArray[Any]:
+        """The data, as an array of the caller's own, after the commands that write it.
+
+        If cancelled: nothing but the transfer has happened.
+        """
+        await self.ensure_on_host()
+        source, copy = self._host_side(), np.empty(self.shape, self.dtype)
+        if self.nbytes < LARGE:
+            np.copyto(copy, source)
+        else:
+            await self.owner.copies.submit(lambda: np.copyto(copy, source), (self,), lambda: f"reading {self!r}")
+        return copy
+
+    async def write(self, array: npt.NDArray[Any]) -> None:
+        """Replace the data, after the commands that use it. The array may be reused as soon as this returns.
+
+        If cancelled: nothing was written, or, for a large array that was being copied, all of it will be.
+
+        Raises:
+            TypeError: if it is not an array of this dtype.
+            ValueError: if its shape is another.
+        """
+        self._live()
+        self._check_array(array)
+        while self._last:
+            await next(iter(self._last.values())).settled()
+            self._live()
+        if self.nbytes < LARGE:
+            self._replace(array)
+            return
+        target = self._host_side()
+        copying = self.owner.copies.submit(lambda: np.copyto(target, array), (self,), lambda: f"writing {self!r}")
+        self._replacing = copying
+        await copying
+
+    def copy_from(self, array: npt.NDArray[Any]) -> None:
+        """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
+
+        Raises:
+            BufferBusy: if a command or a copy is using the buffer.
+        """
+        self._live()
+        self._check_array(array)
+        self._check_idle("await buffer.write(array)")
+        self._replace(array)
+
+    def copy_to(self, out: npt.NDArray[Any]) -> None:
+        """Copy the host side into ``out``, at once; for small arrays.
+
+        Raises:
+            StaleHost: if the device side is newer.
+        """
+        source = self.host
+        self._check_array(out)
+        np.copyto(out, source)
+
+    def mark_host_dirty(self) -> None:
+        """Say that `host` was written to.
+
+        Raises:
+            StaleHost: if the device side was newer, so that its data would be lost.
+            BufferBusy: if a command or a copy is using the buffer, so that it may have seen half of it.
+        """
+        self._live()
+        self._check_idle("await the operation before you write to buffer.host")
+        self._step(Action.MODIFY_HOST)
+
+    def mark_device_dirty(self) -> None:
+        """Say that `device` was written to by commands of your own."""
+        self._live()
+        self._version += 1
+        self._step(Action.WRITE_DEVICE)
+
+    # --- for kernels ---
+
+    @property
+    def host_is_newer(self) -> bool:
+        """Whether the device side has to be brought up to date before it is used."""
+        return self._state is BufferState.HOST_ONLY or self._state is BufferState.HOST_DIRTY
+
+    def ready_for(self, *, writing: bool) -> bool:
+        """Whether it may be launched with, as something that the kernel may write or as something it only reads."""
+        if self._released or self._replacing is not None:
+            return False
+        if writing:
+            return self.owner.copies not in self._last
+        return self._state is not BufferState.UNINITIALIZED
+
+    def refuse_launch(self, argument: str) -> NoReturn:
+        """Raise what is wrong where `ready_for` is false; ``argument`` is what to call this buffer."""
+        if self._released:
+            raise BufferReleased(f"{argument} got {self!r}, whose memory may be somebody else's: acquire another")
+        if self._replacing is not None or self.owner.copies in self._last:
+            raise BufferBusy(f"{argument} got {self!r}, which is being copied: await its write() or read() first")
+        raise NoData(
+            f"{argument} got {self!r}, and the kernel reads it: write `await buffer.write(array)` first, "
+            "or make it with `await device.upload(array)`"
+        )
+
+    @uninterrupted
+    def start_upload(self, queue: Queue) -> Operation | None:
+        """Start what makes the device side current, in a queue."""
+        after, transfer = step(self._state, Action.NEED_DEVICE)
+        if transfer is Transfer.TO_DEVICE and not self.owner.info.shares_host_memory:
+            host = self._host_side()
+            event = _opencl.copy_to_device(queue.raw, self._live(), host, queue.after((self,)))
+            self._upload = queue.follow(event, (self,), lambda: f"copying {self!r} to the device", keep=host)
+            self.owner.count_transfer(transfer, self.nbytes)
+        self._state = after
+        return self._upload
+
+    def written_by_launch(self) -> None:
+        """A launch that may write it was started."""
+        self._version += 1
+        self._state = step(self._state, Action.WRITE_DEVICE)[0]
+
+    def started(self, operation: Operation) -> None:
+        """An operation that uses it is on its way."""
+        self._in_flight += 1
+        self._last[operation.lane] = operation
+
+    def completed(self, operation: Operation) -> None:
+        """An operation that used it is over."""
+        self._in_flight -= 1
+        if self._last.get(operation.lane) is operation:
+            del self._last[operation.lane]
+        self._after_copy(operation)
+        if self._released and not self._in_flight:
+            self.pool.reclaim(self)
+
+    def _after_copy(self, operation: Operation) -> None:
+        """Step the state when what the operation copied has arrived, or not."""
+        if operation is self._download:
+            self._download = None
+            if not operation.failed and self._version == self._download_version:
+                self._step(Action.NEED_HOST)
+        elif operation is self._upload:
+            self._upload = None
+            if operation.failed:
+                self._step(Action.LOSE_DEVICE)
+        elif operation is self._replacing:
+            self._replacing = None
+            self._step(Action.REPLACE_HOST)
+
+    # --- for the pool ---
+
+    def retire(self) -> bool:
+        """It was released; returns whether nothing uses it any more."""
+        self._released = True
+        return not self._in_flight
+
+    def drop(self) -> None:
+        """Let go of the memory. A host view that somebody kept keeps it from being reused."""
+        self._memory = self._host = None
+
+    # --- within ---
+
+    def _live(self) -> _opencl.RawBuffer:
+        self.owner.check_usable()
+        if self._released or self._memory is None:
+            raise BufferReleased(f"{self!r} was used after its release: acquire another, or release it later")
+        return self._memory
+
+    def _step(self, action: Action) -> None:
+        self._state = step(self._state, action)[0]
+
+    def _host_side(self) -> npt.NDArray[Any]:
+        """The host's array, current or not: the device's own memory where it is shared, else a mirror of it."""
+        if self._host is None:
+            memory = self._live()
+            if self.owner.info.shares_host_memory:
+                address = self.pool.shared_address(memory)
+                self._host = _opencl.shared_view(memory, address, self.shape, self.dtype)
+            else:
+                self._host = np.empty(self.shape, self.dtype)
+        return self._host
+
+    @uninterrupted
+    def _start_download(self) -> Operation:
+        queue, host = self.owner.queue, self._host_side()
+        event = _opencl.copy_to_host(queue.raw, host, self._live(), queue.after((self,)))
+        self._download = queue.follow(event, (self,), lambda: f"copying {self!r} to the host", keep=host)
+        self._download_version = self._version
+        self.owner.count_transfer(Transfer.TO_HOST, self.nbytes)
+        return self._download
+
+    def _replace(self, array: npt.NDArray[Any]) -> None:
+        np.copyto(self._host_side(), array)
+        self._step(Action.REPLACE_HOST)
+
+    def _check_idle(self, instead: str) -> None:
+        if self._last:
+            raise BufferBusy(f"{self!r} is in use by {next(iter(self._last.values()))!r}: write `{instead}`")
+
+    def _check_array(self, array: object) -> None:
+        if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
+            shown = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else repr(array)
+            raise ArgumentTypeError(
+                f"{self!r} holds {self.dtype}, got {shown}: write `np.asarray(x, dtype=np.{self.dtype})`"
+            )
+        if array.shape != self.shape:
+            raise ArgumentValueError(f"{self!r} has the shape {self.shape}, got an array of the shape {array.shape}")

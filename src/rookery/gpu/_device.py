@@ -1,0 +1,314 @@
+"""An open device: what belongs to it, and how it is opened and closed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+import attrs
+import numpy as np
+
+from rookery._core._parking import current_loop
+from rookery._model.errors import WrongLoop
+
+from . import _opencl
+from ._errors import DeviceClosed, DeviceStuck
+from ._kernel import Kernel, Program
+from ._lane import Lane, Operation
+from ._pool import BufferPool, PoolStatistics
+from ._queue import Queue
+from ._select import ENVIRONMENT, DeviceInfo, select
+from ._states import Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    import numpy.typing as npt
+
+    from rookery._core._parking import Loop
+
+    from ._buffer import UnifiedBuffer
+
+logger: Final = logging.getLogger("rookery.gpu")
+
+CLOSE_TIMEOUT: Final = 30.0
+"""Seconds that a device is given to finish its commands when it is closed."""
+
+
+@attrs.frozen
+class DeviceStatistics:
+    """A device at one moment."""
+
+    pool: PoolStatistics
+    queues: int
+    launched: int
+    """Commands started so far: kernels and transfers."""
+    in_flight: int
+    """Commands that have been started and are not over."""
+    failed: int
+    """Commands that failed."""
+    uploads: int
+    """Transfers to the device."""
+    uploaded_bytes: int
+    downloads: int
+    """Transfers to the host."""
+    downloaded_bytes: int
+
+
+@final
+class Device:
+    """An open device. Made by `open_device`; belongs to the event loop that opened it."""
+
+    def __init__(self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool) -> None:
+        self.info: Final = info
+        self.raw: Final = raw
+        """pyopencl's device."""
+        self.loop: Final[Loop] = current_loop()
+        self.closed = False
+        self._pid = os.getpid()
+        self._profile = profile
+        self._context = _opencl.make_context(raw)
+        self._queues: list[Queue] = []
+        self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
+        self._numbered = 0
+        self._transfers = {kind: [0, 0] for kind in Transfer}
+        self.queue: Final = self._add_queue()
+        """The device's own in-order queue."""
+        self.copies: Final = Lane(self.loop, f"host copies of {info.name}")
+        """Where large host copies are made."""
+        self._compiler = Lane(self.loop, f"compiler for {info.name}")
+        mapping = _opencl.make_queue(self._context)
+        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit)
+        """Where buffers come from."""
+
+    def __repr__(self) -> str:
+        return f"<Device {self.info}{', closed' if self.closed else ''}>"
+
+    def check_usable(self) -> None:
+        """Refuse use after the end, from another thread, and in a forked child.
+
+        Raises:
+            DeviceClosed: after the ``async with`` block.
+            WrongLoop: in another thread than the loop's.
+            ForkedProcess: in a forked child.
+        """
+        if self.closed:
+            raise DeviceClosed(f"{self.info.name} is closed: use it inside its `async with open_device()` block")
+        if threading.get_ident() != self.loop.thread:
+            raise WrongLoop(
+                f"{self.info.name} belongs to the event loop that opened it, in another thread: "
+                "open it here as well, with `async with open_device()`"
+            )
+        _opencl.check_process(self._pid)
+
+    # --- programs ---
+
+    async def build(self, source: str, options: Sequence[str] = ()) -> Program:
+        """Compile OpenCL C, off the loop.
+
+        If cancelled: the compiler finishes what it began, and that is dropped.
+
+        Args:
+            source: OpenCL C.
+            options: For the compiler: ``["-DN=16", "-cl-fast-relaxed-math"]``.
+
+        Raises:
+            BuildFailed: with the compiler's message.
+        """
+        self.check_usable()
+        built: list[_opencl.RawProgram] = []
+
+        def compile_program() -> None:
+            built.append(_opencl.compile_program(self._context, source, options))
+
+        await self._compiler.submit(compile_program, (), lambda: "compiling")
+        self.check_usable()
+        return Program(self, built[0])
+
+    async def kernel(self, source: str, name: str) -> Kernel:
+        """Compile OpenCL C and take one kernel from it. Keep it: compiling costs tens of milliseconds.
+
+        Raises:
+            BuildFailed: with the compiler's message.
+            LookupError: if there is no kernel of that name.
+        """
+        return (await self.build(source)).kernel(name)
+
+    # --- buffers ---
+
+    async def upload(self, array: npt.NDArray[Any]) -> UnifiedBuffer:
+        """A new buffer of the pool with the array's shape, dtype and data, also on the device.
+
+        If cancelled: the buffer is given back.
+
+        Args:
+            array: Any numpy array of numbers; it need not be contiguous, and may be reused afterwards.
+        """
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"upload takes a numpy array, got {array!r}: write np.asarray(x, dtype=np.float32)")
+        buffer = await self.pool.acquire(array.shape, array.dtype)
+        try:
+            await buffer.write(array)
+            await buffer.ensure_on_device()
+        except BaseException:
+            if not self.closed:
+                self.pool.release(buffer)
+            raise
+        return buffer
+
+    async def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> UnifiedBuffer:
+        """A new buffer of the pool with nothing in it yet; the same as ``pool.acquire``."""
+        return await self.pool.acquire(shape, dtype)
+
+    # --- queues ---
+
+    @asynccontextmanager
+    async def open_queue(self) -> AsyncGenerator[Queue, None]:
+        """Another in-order queue, whose commands run beside those of the others.
+
+        Leaving the block waits until they are over.
+        """
+        self.check_usable()
+        queue = self._add_queue()
+        try:
+            yield queue
+        finally:
+            await self._close([queue.lane], CLOSE_TIMEOUT)
+            self._queues.remove(queue)
+            self._retired[0] += queue.lane.total
+            self._retired[1] += queue.lane.failed
+
+    async def synchronize(self) -> None:
+        """Wait until everything that was started so far, in every queue, is over. Cancelling changes nothing."""
+        self.check_usable()
+        for queue in list(self._queues):
+            await queue.synchronize()
+
+    def _add_queue(self) -> Queue:
+        raw = _opencl.make_queue(self._context, profile=self._profile)
+        name = f"queue {self._numbered} of {self.info.name}"
+        self._numbered += 1
+        queue = Queue(raw, self.loop, name, profile=self._profile)
+        self._queues.append(queue)
+        return queue
+
+    # --- looking ---
+
+    def statistics(self) -> DeviceStatistics:
+        """The device at this moment."""
+        lanes = [queue.lane for queue in self._queues]
+        up, down = self._transfers[Transfer.TO_DEVICE], self._transfers[Transfer.TO_HOST]
+        return DeviceStatistics(
+            pool=self.pool.statistics(),
+            queues=len(lanes),
+            launched=self._retired[0] + sum(lane.total for lane in lanes),
+            in_flight=sum(len(lane.in_flight) for lane in lanes),
+            failed=self._retired[1] + sum(lane.failed for lane in lanes),
+            uploads=up[0],
+            uploaded_bytes=up[1],
+            downloads=down[0],
+            downloaded_bytes=down[1],
+        )
+
+    def count_transfer(self, kind: Transfer, nbytes: int) -> None:
+        """A transfer was started."""
+        counted = self._transfers[kind]
+        counted[0] += 1
+        counted[1] += nbytes
+
+    # --- the end ---
+
+    async def close(self, timeout: float) -> None:
+        """Wait for what is in flight, then let go of everything.
+
+        Raises:
+            DeviceStuck: if commands were still in flight after ``timeout`` seconds.
+        """
+        lanes = [*(queue.lane for queue in self._queues), self.copies, self._compiler]
+        try:
+            await self._close(lanes, timeout)
+        finally:
+            self.closed = True
+            self.pool.close()
+
+    async def _close(self, lanes: Sequence[Lane], timeout: float) -> None:
+        with anyio.move_on_after(timeout, shield=True):
+            for lane in lanes:
+                await lane.drain()
+        for lane in lanes:
+            lane.close()
+        stuck: list[Operation] = [operation for lane in lanes for operation in lane.in_flight]
+        if stuck:
+            shown = ", ".join(map(repr, stuck[:5])) + (" and more" if len(stuck) > 5 else "")
+            message = (
+                f"{self.info.name} did not finish within {timeout} s: {len(stuck)} still in flight, {shown}. "
+                "The threads that wait for them, and their memory, stay until they are over, and so does this process"
+            )
+            logger.critical(message)
+            raise DeviceStuck(message)
+
+
+def devices() -> list[DeviceInfo]:
+    """Every OpenCL device of this machine, in the order of their indexes; empty if there is no driver.
+
+    Raises:
+        ForkedProcess: in a process forked from one that used OpenCL.
+    """
+    return [_opencl.describe(index, raw) for index, raw in enumerate(_opencl.raw_devices())]
+
+
+@asynccontextmanager
+async def open_device(
+    selector: str | int | None = None,
+    *,
+    memory_limit: int | None = None,
+    profile: bool = False,
+    close_timeout: float = CLOSE_TIMEOUT,
+) -> AsyncGenerator[Device, None]:
+    """Open a device for the length of an ``async with`` block.
+
+    Leaving the block waits for the commands in flight, cancelled or not, and releases every buffer.
+
+    Example:
+        >>> async with open_device("gpu") as device:
+        ...     a = await device.upload(np.arange(1000, dtype=np.float32))
+
+    Args:
+        selector: A name, vendor or platform (or part of one), ``"gpu"``, ``"cpu"``, or an index of `devices`. Else
+            what the environment's ``ROOKERY_DEVICE`` says, else the first GPU, else PoCL.
+        memory_limit: Bytes that the pool may hand out; 90 % of the device's memory unless given, or half of it where
+            that is also the host's.
+        profile: Whether operations tell how long they ran (`Operation.seconds`).
+        close_timeout: Seconds to wait for commands in flight when the block ends.
+
+    Raises:
+        NoDevice: if there is no such device; the message says what there is, or what to install.
+        ForkedProcess: in a process forked from one that used OpenCL.
+        DeviceStuck: from the end of the block, if commands were still in flight after ``close_timeout``.
+    """
+    found = _opencl.raw_devices()
+    info = select(
+        [_opencl.describe(index, raw) for index, raw in enumerate(found)], selector, os.environ.get(ENVIRONMENT)
+    )
+    device = Device(found[info.index], info, _limit(info, memory_limit), profile=profile)
+    try:
+        yield device
+    except BaseException as error:
+        try:
+            await device.close(close_timeout)
+        except DeviceStuck as stuck:
+            error.add_note(str(stuck))  # logged as well; what ended the block is the more important news
+        raise
+    await device.close(close_timeout)
+
+
+def _limit(info: DeviceInfo, asked: int | None) -> int:
+    if asked is None:
+        return info.global_memory // 2 if info.shares_host_memory else info.global_memory * 9 // 10
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked <= 0:
+        raise ValueError(f"memory_limit is a number of bytes above zero, got {asked!r}: write 256 << 20 for 256 MiB")
+    return asked

@@ -1,0 +1,223 @@
+"""Compiled programs, and kernels that are awaited like functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+from rookery._core._parking import uninterrupted
+
+from . import _opencl
+from ._arguments import LocalMemory, Parameter, Size, parse, understand_size, work_sizes
+from ._buffer import UnifiedBuffer
+from ._errors import ArgumentTypeError, ArgumentValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from ._device import Device
+    from ._lane import Operation
+    from ._queue import Queue
+
+Argument: TypeAlias = "UnifiedBuffer | LocalMemory | int | float | np.number[Any]"
+
+PREFERRED_LOCAL_SIZE: Final = 64
+"""Work-groups of this size, or of the largest power of two below it that divides the size, unless told otherwise."""
+
+
+@final
+class Program:
+    """Compiled OpenCL C. Made by `Device.build`."""
+
+    __slots__ = ("_raw", "kernel_names", "owner")
+
+    def __init__(self, owner: Device, raw: _opencl.RawProgram) -> None:
+        self.owner: Final = owner
+        """The device it was compiled for."""
+        self._raw = raw
+        self.kernel_names: Final = tuple(_opencl.kernel_names(raw))
+
+    def kernel(self, name: str) -> Kernel:
+        """One of its kernels. Keep it: looking it up costs more than a launch.
+
+        Raises:
+            LookupError: if there is none of that name.
+        """
+        self.owner.check_usable()
+        if name not in self.kernel_names:
+            there = ", ".join(map(repr, self.kernel_names)) or "none: mark functions with __kernel"
+            raise LookupError(f"the program has no kernel {name!r}; there is {there}")
+        return Kernel(self.owner, _opencl.make_kernel(self._raw, name), name)
+
+
+@final
+class Kernel:
+    """A function on the device. Made by `Device.kernel` or `Program.kernel`.
+
+    Example:
+        >>> await add(a, b, out, n)                        # launch, and wait without blocking the event loop
+        >>> for _ in range(10):                            # a chain waits once
+        ...     operation = step.submit(x, y, n)
+        >>> await operation
+
+    Arguments are checked against the compiled kernel. Buffers are moved to the device if they have to, and those
+    that are not ``const`` are newer there afterwards.
+
+    **Sizes.** ``size`` is the number of work items, one to three numbers. Left out, there is one for each element
+    of the buffers, which then have to be of one length. ``local`` is the size of a work-group; with it ``size`` is
+    rounded up to whole groups, so that the kernel has to guard with ``if (i < n)``. Drivers that compile a kernel
+    for each group size take tens of milliseconds for the first launch with each: ``local=64`` and a guard serve
+    sizes of every kind at full speed, while without ``local`` an odd size is run in groups of one.
+    """
+
+    __slots__ = ("_largest", "_plan", "_preferred", "_raw", "_required", "owner", "signature")
+
+    def __init__(self, owner: Device, raw: _opencl.RawKernel, name: str) -> None:
+        self.owner: Final = owner
+        """The device it was compiled for."""
+        self.signature: Final = parse(name, _opencl.raw_parameters(raw))
+        self._raw = raw
+        self._plan = self.signature.parameters
+        self._required = _opencl.required_local_size(raw, owner.raw)
+        self._largest = _opencl.max_local_size(raw, owner.raw)
+        self._preferred = PREFERRED_LOCAL_SIZE
+        _opencl.fix_scalar_types(raw, [one.dtype if one.kind == "scalar" else None for one in self._plan])
+
+    @property
+    def name(self) -> str:
+        """Its name in the source."""
+        return self.signature.kernel
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.signature}>"
+
+    async def __call__(
+        self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
+    ) -> None:
+        """Launch it and wait until it is done. See `submit` for arguments and errors.
+
+        If cancelled: the kernel runs on, and its buffers stay reserved until it is done.
+
+        Raises:
+            CommandFailed: if it failed on the device.
+        """
+        await self.submit(*args, size=size, local=local, queue=queue)
+
+    @uninterrupted
+    def submit(
+        self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
+    ) -> Operation:
+        """Launch it, without waiting.
+
+        Args:
+            args: Buffers for pointers, numbers for scalars, `LocalMemory` for ``__local`` pointers.
+            size: Work items; see the class.
+            local: Work items in a group; see the class.
+            queue: Where to launch it; the device's own queue unless given.
+
+        Raises:
+            ArgumentTypeError: for a wrong number of arguments, or one of the wrong kind or dtype. A `TypeError`.
+            ArgumentValueError: for what the kernel cannot be meant to do: numbers out of range, sizes that do not
+                fit, buffers of another device. A `ValueError`.
+            NoData: if nothing was ever written to a buffer that it only reads.
+            BufferReleased: if a buffer was released.
+            BufferBusy: if a buffer is being copied from or to the host by another task.
+        """
+        self.owner.check_usable()
+        queue = queue or self.owner.queue
+        raw_args, buffers, written = self._check(args)
+        global_size, local_size = self._sizes(args, size, local)
+        for buffer in buffers:
+            if buffer.host_is_newer:
+                buffer.start_upload(queue)
+        self._raw.set_args(*raw_args)
+        event = _opencl.launch(queue.raw, self._raw, global_size, local_size, queue.after(buffers))
+        operation = queue.follow(event, buffers, self._label)
+        for buffer in written:
+            buffer.written_by_launch()
+        return operation
+
+    def _label(self) -> str:
+        return f"kernel {self.name!r}"
+
+    def _check(self, args: Sequence[Argument]) -> tuple[list[Any], list[UnifiedBuffer], list[UnifiedBuffer]]:
+        """The arguments for OpenCL, the buffers among them, and those that may be written."""
+        if len(args) != len(self._plan):
+            self.signature.check_count(len(args))
+        raw: list[Any] = []
+        buffers: list[UnifiedBuffer] = []
+        written: list[UnifiedBuffer] = []
+        for parameter, argument in zip(self._plan, args, strict=True):
+            if parameter.kind == "buffer":
+                buffer = self._buffer(parameter, argument)
+                raw.append(buffer.device)
+                buffers.append(buffer)
+                if parameter.writes:
+                    written.append(buffer)
+            elif parameter.kind == "scalar":
+                raw.append(self.signature.scalar(parameter, argument))
+            else:
+                raw.append(self._local_memory(parameter, argument))
+        return raw, buffers, written
+
+    def _buffer(self, parameter: Parameter, argument: object) -> UnifiedBuffer:
+        if not isinstance(argument, UnifiedBuffer):
+            raise ArgumentTypeError(
+                f"{self.signature.describe(parameter)} needs a buffer, got {_shown(argument)}: "
+                "make one with `await device.upload(array)`"
+            )
+        if argument.owner is not self.owner:
+            raise ArgumentValueError(
+                f"{self.signature.describe(parameter)} needs a buffer of {self.owner!r}, got one of "
+                f"{argument.owner!r}: copy it with `await device.upload(await buffer.read())`"
+            )
+        if argument.dtype is not parameter.dtype or parameter.lanes > 1:
+            self.signature.check_dtype(parameter, argument.dtype, argument.nbytes)
+        if not argument.ready_for(writing=parameter.writes):
+            argument.refuse_launch(self.signature.describe(parameter))
+        return argument
+
+    def _local_memory(self, parameter: Parameter, argument: object) -> _opencl.LocalMemory:
+        if not isinstance(argument, LocalMemory):
+            raise ArgumentTypeError(
+                f"{self.signature.describe(parameter)} needs local memory, got {_shown(argument)}: "
+                "pass gpu.LocalMemory(nbytes)"
+            )
+        return _opencl.LocalMemory(argument.nbytes)
+
+    def _sizes(
+        self, args: Sequence[Argument], size: Size | None, local: Size | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The global and local size of a launch with these arguments, which have been checked."""
+        sides = (self._length(args),) if size is None else understand_size(self.name, "size", size)
+        group = self._required if local is None else understand_size(self.name, "local", local)
+        if self._required is not None and group != self._required:
+            raise ArgumentValueError(
+                f"local={local} of kernel {self.name!r} contradicts its reqd_work_group_size, {self._required}: "
+                "leave local out"
+            )
+        return work_sizes(self.name, sides, group, self._preferred, self._largest)
+
+    def _length(self, args: Sequence[Argument]) -> int:
+        """The one length of all buffers, for a launch that leaves its size open."""
+        lengths = [
+            (parameter, argument.size // parameter.lanes)
+            for parameter, argument in zip(self._plan, args, strict=True)
+            if isinstance(argument, UnifiedBuffer)
+        ]
+        if not lengths:
+            raise ArgumentValueError(f"kernel {self.name!r} takes no buffers, so it needs a size: write size=1024")
+        first, length = lengths[0]
+        for parameter, other in lengths[1:]:
+            if other != length:
+                raise ArgumentValueError(
+                    f"{self.signature.describe(parameter)} has {other} elements and {first.name!r} has {length}: say "
+                    "how many work items you mean, size=..., or pass buffers of one length"
+                )
+        return length
+
+
+def _shown(argument: object) -> str:
+    text = repr(argument)
+    return f"{type(argument).__name__} {text if len(text) < 60 else text[:57] + '...'}"

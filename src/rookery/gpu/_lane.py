@@ -1,0 +1,226 @@
+"""Lanes: work that blocks, done in turn by one thread, awaited from the event loop.
+
+A lane has one thread that does its work, first in, first out: it waits for the commands of one device queue, or
+copies large arrays, or compiles. It tells the event loop what is done, and what is done together is told
+together. Everything else happens on the loop's thread, so that nothing here needs a lock.
+
+A command on a device cannot be cancelled, nor can a copy. A task that waits for one can: the thread works on, and
+the operation keeps what it uses, events, buffers and host memory, until it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+from rookery._core._parking import uninterrupted
+from rookery._model.errors import RookeryError
+
+from ._errors import CommandFailed, DeviceClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from rookery._core._parking import Loop, Spot
+
+    from . import _opencl
+
+logger: Final = logging.getLogger("rookery.gpu")
+
+
+class Used(Protocol):
+    """Something that operations use; it hears when each begins and when it is done."""
+
+    def started(self, operation: Operation) -> None:
+        """An operation that uses it is on its way."""
+
+    def completed(self, operation: Operation) -> None:
+        """That operation is done, well or not."""
+
+
+@final
+class Operation:
+    """Something on its way: a kernel launch or a copy. Await it, any number of times, or let it go.
+
+    If cancelled while waiting: it runs on, and what it uses stays reserved until it is done.
+
+    Raises (when awaited):
+        CommandFailed: if it failed on the device.
+    """
+
+    __slots__ = ("_error", "_keep", "_label", "_reported", "_settled", "_spots", "_used", "event", "lane", "seconds")
+
+    def __init__(
+        self,
+        lane: Lane,
+        used: Sequence[Used],
+        label: Callable[[], str],
+        *,
+        event: _opencl.Event | None = None,
+        keep: object = None,
+    ) -> None:
+        self.lane: Final = lane
+        self.event = event
+        """pyopencl's event of a device command, until it is done."""
+        self.seconds: float | None = None
+        """How long a kernel ran on the device, in seconds, once done; only with ``open_device(profile=True)``."""
+        self._used = used
+        self._label = label
+        self._keep = keep
+        self._spots: list[Spot] = []
+        self._settled = False
+        self._error: Exception | None = None
+        self._reported = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over, well or not."""
+        return self._settled
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over and went wrong."""
+        return self._error is not None
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._wait().__await__()
+
+    def __repr__(self) -> str:
+        state = "failed" if self.failed else "done" if self._settled else "in flight"
+        return f"<Operation {self._label()}: {state}>"
+
+    def __del__(self) -> None:
+        if self._error is not None and not self._reported:
+            logger.error("%s failed and nobody awaited it: %s", self._label(), self._error)
+
+    async def _wait(self) -> None:
+        await self.settled()
+        if self._error is None:
+            return
+        self._reported = True
+        if isinstance(self._error, RookeryError):
+            raise self._error
+        raise CommandFailed(f"{self._label()} failed: {self._error}") from self._error
+
+    @uninterrupted
+    async def settled(self) -> None:
+        """Wait until it is over, well or not."""
+        if self._settled:
+            return
+        spot = self.lane.loop.spot()
+        self._spots.append(spot)
+        try:
+            await spot.park()
+        except BaseException:
+            # Nothing to pass on: that it is over remains true for whoever asks next.
+            if not spot.granted:
+                self._spots.remove(spot)
+            raise
+
+    def settle(self, error: Exception | None) -> None:
+        """It is over: let go of what it used, and wake who waits. On the loop's thread."""
+        self._settled = True
+        self._error = error
+        self.event = self._keep = None
+        for used in self._used:
+            used.completed(self)
+        self._used = ()
+        for spot in self._spots:
+            spot.wake()
+        self._spots.clear()
+
+
+@final
+class Lane:
+    """One thread for work that blocks, and the way back into the event loop. It starts with the first work."""
+
+    __slots__ = ("_done", "_inbox", "_pending", "_thread", "_told", "closed", "failed", "loop", "name", "total")
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        self.loop: Final = loop
+        self.name: Final = name
+        self.closed = False
+        self.total = 0
+        self.failed = 0
+        self._pending: deque[Operation] = deque()
+        self._inbox: SimpleQueue[tuple[Operation, Callable[[], object]] | None] = SimpleQueue()
+        self._done: deque[tuple[Operation, Exception | None]] = deque()
+        self._told = False
+        self._thread: Thread | None = None
+
+    @property
+    def in_flight(self) -> Sequence[Operation]:
+        """What is on its way, oldest first."""
+        return self._pending
+
+    def check_open(self) -> None:
+        """Refuse new work after the end.
+
+        Raises:
+            DeviceClosed: naming this lane.
+        """
+        if self.closed:
+            raise DeviceClosed(f"{self.name} is closed: use it inside the `async with` block that opened it")
+
+    def follow(self, operation: Operation, used: Sequence[Used], work: Callable[[], object]) -> Operation:
+        """Have the thread do ``work``, which blocks until the operation is over, and raises if it failed."""
+        self._thread = self._thread or self._start()
+        for thing in used:
+            thing.started(operation)
+        self.total += 1
+        self._pending.append(operation)
+        self._inbox.put((operation, work))
+        return operation
+
+    def submit(self, work: Callable[[], object], used: Sequence[Used], label: Callable[[], str]) -> Operation:
+        """Have the thread do something of the host's own."""
+        self.check_open()
+        return self.follow(Operation(self, used, label), used, work)
+
+    async def drain(self) -> None:
+        """Wait until nothing is on its way."""
+        while self._pending:
+            await self._pending[-1].settled()
+
+    def close(self) -> None:
+        """Take no more work; join the thread, unless it is still busy: then it ends when that is over."""
+        if not self.closed:
+            self.closed = True
+            self._inbox.put(None)
+        if self._thread is not None and not self._pending:
+            self._thread.join()
+
+    def _start(self) -> Thread:
+        # Not a daemon: a thread that is blocked in a driver when the interpreter exits can abort the process.
+        thread = Thread(target=self._work, name=f"rookery: {self.name}", daemon=False)
+        thread.start()
+        return thread
+
+    def _work(self) -> None:
+        """What the thread does."""
+        while (item := self._inbox.get()) is not None:
+            operation, work = item
+            error: Exception | None = None
+            try:
+                work()
+            except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
+                error = raised
+            self._done.append((operation, error))
+            # Events and buffers are to be dropped by the loop's thread, not by this one later.
+            del item, operation, work, error
+            if not self._told:
+                self._told = True
+                self.loop.call_from_thread(self._settle)
+
+    @uninterrupted
+    def _settle(self) -> None:
+        # Cleared first: what the thread adds from here on is either seen below or told again.
+        self._told = False
+        while self._done:
+            operation, error = self._done.popleft()
+            self._pending.popleft()  # the same one: first in, first out
+            self.failed += error is not None
+            operation.settle(error)

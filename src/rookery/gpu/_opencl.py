@@ -1,0 +1,289 @@
+"""The one door to OpenCL: the only module that imports pyopencl.
+
+Thin typed functions over what the rest needs, and the traps of that library named where they are avoided.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ._errors import BuildFailed, ForkedProcess, GpuUnavailable
+from ._pocl import ensure_cache, name_processor
+from ._select import DeviceInfo, Kind
+
+try:
+    import numpy as np
+    import pyopencl as cl
+    from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer
+except ImportError as error:
+    raise GpuUnavailable(
+        f'rookery.gpu needs numpy and pyopencl ({error}): pip install "rookery[gpu]", '
+        'or "rookery[pocl]" to have a driver for the processor with it',
+        name=error.name,
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+Context = cl.Context
+Event = cl.Event
+LocalMemory = cl.LocalMemory
+OpenCLError = cl.Error
+RawBuffer = PooledBuffer
+RawDevice = cl.Device
+RawKernel = cl.Kernel
+RawPool = MemoryPool
+RawProgram = cl.Program
+RawQueue = cl.CommandQueue
+UserEvent = cl.UserEvent
+
+
+# --- processes -------------------------------------------------------------------------------------
+
+
+class _FirstUse:
+    """Who used OpenCL first. The drivers' own state is one per process, and this guards just that."""
+
+    lock = threading.Lock()
+    pid: int | None = None
+    cache: object = None
+
+
+def enter_process() -> None:
+    """Note that this process uses OpenCL, and put PoCL right before it is first asked for devices.
+
+    Raises:
+        ForkedProcess: if OpenCL was used before this process was forked.
+    """
+    if _FirstUse.pid is None:
+        with _FirstUse.lock:
+            if _FirstUse.pid is None:
+                _FirstUse.cache = ensure_cache()
+                _FirstUse.pid = os.getpid()
+    check_process(_FirstUse.pid)
+
+
+def check_process(pid: int) -> None:
+    """Refuse to go on in a forked child, where drivers hang."""
+    if pid != os.getpid():
+        raise ForkedProcess(
+            f"OpenCL was used in process {pid}, which forked this one ({os.getpid()}), and drivers hang in a forked "
+            'child: start processes with multiprocessing.get_context("spawn"), or open devices in the child only'
+        )
+
+
+# --- devices ---------------------------------------------------------------------------------------
+
+
+def raw_devices() -> list[RawDevice]:
+    """Every device of every platform; none if there is no platform or driver."""
+    enter_process()
+    try:
+        platforms = cl.get_platforms()
+    except cl.Error as error:
+        if error.code == cl.status_code.PLATFORM_NOT_FOUND_KHR:
+            return []
+        raise
+    found: list[RawDevice] = []
+    for platform in platforms:
+        try:
+            found += platform.get_devices()
+        except cl.Error as error:
+            if error.code != cl.status_code.DEVICE_NOT_FOUND:
+                raise
+    for device in found:
+        if "pocl" in device.version.casefold():
+            name_processor(device.int_ptr, device.version)
+    return found
+
+
+def describe(index: int, device: RawDevice) -> DeviceInfo:
+    """What is to be known about a device before it is opened."""
+    extensions = device.extensions.split()
+    return DeviceInfo(
+        index=index,
+        name=device.name.strip(),
+        vendor=device.vendor.strip(),
+        platform=device.platform.name.strip(),
+        kind=_kind(device),
+        driver=device.driver_version.strip(),
+        global_memory=device.global_mem_size,
+        max_allocation=device.max_mem_alloc_size,
+        compute_units=device.max_compute_units,
+        max_work_group_size=device.max_work_group_size,
+        # An integrated GPU shares the memory too, but wants to be told of each access; it is copied to for now.
+        shares_host_memory=bool(device.host_unified_memory) and _kind(device) == "cpu",
+        fp64="cl_khr_fp64" in extensions,
+        fp16="cl_khr_fp16" in extensions,
+    )
+
+
+def _kind(device: RawDevice) -> Kind:
+    kinds: tuple[tuple[int, Kind], ...] = (
+        (cl.device_type.GPU, "gpu"),
+        (cl.device_type.CPU, "cpu"),
+        (cl.device_type.ACCELERATOR, "accelerator"),
+    )
+    return next((kind for flag, kind in kinds if device.type & flag), "other")
+
+
+def make_context(device: RawDevice) -> Context:
+    """A context for one device."""
+    return cl.Context([device])
+
+
+def make_queue(context: Context, *, profile: bool = False) -> RawQueue:
+    """An in-order queue of the context's device."""
+    properties = cl.command_queue_properties.PROFILING_ENABLE if profile else 0
+    return cl.CommandQueue(context, properties=properties)
+
+
+# --- memory ----------------------------------------------------------------------------------------
+
+
+def make_pool(queue: RawQueue) -> RawPool:
+    """The pool of pyopencl, which knows neither limits nor commands in flight; `BufferPool` adds both."""
+    return MemoryPool(ImmediateAllocator(queue))
+
+
+def rounded_size(pool: RawPool, nbytes: int) -> int:
+    """What the pool really allocates for a request: the size of its bin, up to 6.25 % more."""
+    return pool.alloc_size(pool.bin_number(nbytes))
+
+
+class _SharedMemory:
+    """Device memory seen as host memory: keeps the memory as long as an array over it lives."""
+
+    __slots__ = ("__array_interface__", "_memory")
+
+    def __init__(self, memory: RawBuffer, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._memory = memory
+        self.__array_interface__ = {"version": 3, "data": (address, False), "shape": shape, "typestr": dtype.str}
+
+
+def shared_address(queue: RawQueue, memory: RawBuffer) -> int:
+    """The host address of memory on a device that shares the host's.
+
+    A blocking map would wait for a free worker, that is behind whole kernels; the address is known at once.
+    """
+    mapped, _event = cl.enqueue_map_buffer(
+        queue, memory, cl.map_flags.READ | cl.map_flags.WRITE, 0, (1,), np.dtype(np.uint8), is_blocking=False
+    )
+    address: int = mapped.ctypes.data
+    mapped.base.release(queue=queue)
+    queue.flush()
+    return address
+
+
+def shared_view(memory: RawBuffer, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A numpy view of device memory at a host address. The memory cannot be reused before the view is gone."""
+    return np.asarray(_SharedMemory(memory, address, shape, dtype))
+
+
+def copy_to_device(queue: RawQueue, memory: RawBuffer, host: npt.NDArray[Any], after: Sequence[Event] | None) -> Event:
+    """Start copying; ``host`` and the event have to be kept until it is done."""
+    buffer: Any = memory  # pyopencl's types know pooled buffers only as an unrelated kind of memory
+    event: Event = cl.enqueue_copy(queue, buffer, host, is_blocking=False, wait_for=after)
+    return event
+
+
+def copy_to_host(queue: RawQueue, host: npt.NDArray[Any], memory: RawBuffer, after: Sequence[Event] | None) -> Event:
+    """Start copying; ``host`` and the event have to be kept until it is done."""
+    buffer: Any = memory
+    event: Event = cl.enqueue_copy(queue, host, buffer, is_blocking=False, wait_for=after)
+    return event
+
+
+# --- kernels ---------------------------------------------------------------------------------------
+
+
+def compile_program(context: Context, source: str, options: Sequence[str]) -> RawProgram:
+    """Compile OpenCL C, with the information about arguments that checks need. Takes long: not on the loop.
+
+    Raises:
+        BuildFailed: with what the compiler said.
+    """
+    try:
+        program: RawProgram = cl.Program(context, source).build(options=["-cl-kernel-arg-info", *options])
+    except cl.RuntimeError as error:
+        log = _compiler_log(str(error))
+        raise BuildFailed(f"the OpenCL source did not compile:\n{log}", log) from None
+    return program
+
+
+def _compiler_log(message: str) -> str:
+    """The compiler's own words in what pyopencl raises: it stands between a heading and the options."""
+    _, heading, log = message.partition("Build on <")
+    log = log.partition("\n")[2] if heading else message
+    return log.rpartition("\n(options:")[0].strip() or log.strip()
+
+
+def kernel_names(program: RawProgram) -> list[str]:
+    """The kernels of a compiled program."""
+    return [name for name in program.kernel_names.split(";") if name]
+
+
+def make_kernel(program: RawProgram, name: str) -> RawKernel:
+    """One kernel of a compiled program, with arguments of its own."""
+    return cl.Kernel(program, name)
+
+
+def raw_parameters(kernel: RawKernel) -> list[tuple[str, str, bool, str]]:
+    """Name, type, whether it is const, and address space of each parameter, as compiled."""
+    info = cl.kernel_arg_info
+    spaces = {
+        cl.kernel_arg_address_qualifier.GLOBAL: "global",
+        cl.kernel_arg_address_qualifier.CONSTANT: "constant",
+        cl.kernel_arg_address_qualifier.LOCAL: "local",
+    }
+    found: list[tuple[str, str, bool, str]] = []
+    for index in range(kernel.num_args):
+        get = kernel.get_arg_info
+        qualifiers: Any = get(index, info.TYPE_QUALIFIER)
+        found.append(
+            (
+                str(get(index, info.NAME)),
+                str(get(index, info.TYPE_NAME)),
+                bool(qualifiers & cl.kernel_arg_type_qualifier.CONST),
+                spaces.get(get(index, info.ADDRESS_QUALIFIER), "private"),  # type: ignore[call-overload]
+            )
+        )
+    return found
+
+
+def required_local_size(kernel: RawKernel, device: RawDevice) -> tuple[int, ...] | None:
+    """The work-group size that the source demands (``reqd_work_group_size``), if any."""
+    size: Any = kernel.get_work_group_info(cl.kernel_work_group_info.COMPILE_WORK_GROUP_SIZE, device)
+    return tuple(size) if any(size) else None
+
+
+def max_local_size(kernel: RawKernel, device: RawDevice) -> int:
+    """The largest work-group that this kernel may have on the device."""
+    size: Any = kernel.get_work_group_info(cl.kernel_work_group_info.WORK_GROUP_SIZE, device)
+    return int(size)
+
+
+def fix_scalar_types(kernel: RawKernel, dtypes: Sequence[np.dtype[Any] | None]) -> None:
+    """Tell a kernel the dtypes of its scalars (None for buffers), so that plain numbers can be set."""
+    kernel.set_scalar_arg_dtypes(dtypes)
+
+
+def launch(
+    queue: RawQueue,
+    kernel: RawKernel,
+    global_size: tuple[int, ...],
+    local_size: tuple[int, ...],
+    after: Sequence[Event] | None,
+) -> Event:
+    """Start a kernel with the arguments set before."""
+    # pyopencl's binding is measurably slower with keywords.
+    return cl.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, None, after)
+
+
+def run_seconds(event: Event) -> float:
+    """How long a completed command ran on the device, where the queue profiles."""
+    return float(event.profile.end - event.profile.start) * 1e-9

@@ -1,0 +1,257 @@
+"""Device memory with a limit: who waits for it, who has it, and when it may be handed out again."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, final
+
+import attrs
+import numpy as np
+
+from rookery._core._parking import uninterrupted
+from rookery._core.waiting import WaitingLine
+
+from . import _opencl
+from ._budget import Budget
+from ._buffer import UnifiedBuffer
+from ._errors import BufferReleased, DeviceClosed, OutOfDeviceMemory
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import numpy.typing as npt
+
+    from ._device import Device
+
+YIELD_EVERY: Final = 64
+"""A task that acquires without ever having to wait lets the others run after this many times."""
+
+
+@attrs.frozen
+class PoolStatistics:
+    """A pool at one moment. Bytes are those taken from the device, a little more than was asked for."""
+
+    limit_bytes: int
+    active_bytes: int
+    """In buffers that somebody owns."""
+    in_flight_bytes: int
+    """In buffers that were released while commands still use them."""
+    held_bytes: int
+    """Kept for the next request of the same size."""
+    peak_bytes: int
+    """The most that was ever active and in flight together."""
+    hits: int
+    """Buffers made from held memory."""
+    misses: int
+    """Buffers that the device had to allocate."""
+    waits: int
+    """Requests that had to wait for memory."""
+    waiting: int
+    """Requests that are waiting now."""
+
+
+@final
+class BufferPool:
+    """Hands out device memory, never more than its limit, first come first served.
+
+    It stands on `pyopencl.tools.MemoryPool`, which makes handing out memory cheap and knows neither a limit nor
+    commands in flight. Memory is handed out again only after the last command that uses it has completed,
+    whatever became of the task that launched it.
+    """
+
+    __slots__ = ("_addresses", "_at_once", "_budget", "_device", "_largest", "_line", "_live", "_mapping", "_raw")
+
+    def __init__(self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int) -> None:
+        self._device = device
+        self._raw = raw
+        self._mapping = mapping  # a queue without kernels, in which nothing waits
+        self._largest = device.info.max_allocation
+        self._budget = Budget(limit)
+        self._line = WaitingLine(device.loop)
+        self._live: set[UnifiedBuffer] = set()
+        self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
+        self._at_once = 0
+
+    # --- acquiring ---
+
+    @uninterrupted
+    async def acquire(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> UnifiedBuffer:
+        """Wait until the limit allows a buffer of that shape and take it; nothing is written to it.
+
+        If cancelled: the place in line is given up, nothing was taken, and whoever is next is served.
+
+        Args:
+            shape: The array's shape, or the length of a flat one. No side may be zero.
+            dtype: The array's dtype.
+
+        Raises:
+            OutOfDeviceMemory: at once, if the request alone is above the limit.
+            DeviceClosed: if the device is closed, also while waiting.
+        """
+        self._device.check_usable()
+        sides, kind, nbytes = self._understand(shape, dtype)
+        self._at_once += 1
+        if self._at_once % YIELD_EVERY == 0:
+            await self._device.loop.checkpoint()
+            self._device.check_usable()
+        if not self._budget.take(nbytes):
+            await self._wait_for(nbytes)
+        return self._allocate(sides, kind, nbytes)
+
+    @uninterrupted
+    def try_acquire(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> UnifiedBuffer | None:
+        """A buffer if it can be had without waiting and without overtaking anybody, else None.
+
+        Raises:
+            OutOfDeviceMemory: if the request alone is above the limit.
+        """
+        self._device.check_usable()
+        sides, kind, nbytes = self._understand(shape, dtype)
+        return self._allocate(sides, kind, nbytes) if self._budget.take(nbytes) else None
+
+    @asynccontextmanager
+    async def lease(
+        self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32
+    ) -> AsyncGenerator[UnifiedBuffer, None]:
+        """A buffer for the length of an ``async with`` block; see `acquire`. Releasing it earlier is fine."""
+        buffer = await self.acquire(shape, dtype)
+        try:
+            yield buffer
+        finally:
+            if not buffer.released:
+                self.release(buffer)
+
+    def _understand(
+        self, shape: int | tuple[int, ...], dtype: npt.DTypeLike
+    ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+        """Shape and dtype in full, and the bytes that the request takes from the device."""
+        kind = np.dtype(dtype)
+        sides = (shape,) if isinstance(shape, int) else tuple(shape)
+        if kind.hasobject or not kind.isnative:
+            raise TypeError(f"device memory holds numbers in the machine's own byte order, not {kind!r}")
+        if not all(isinstance(side, (int, np.integer)) and side > 0 for side in sides):
+            raise ValueError(f"a buffer needs at least one element, and whole numbers as its shape, got {shape!r}")
+        asked = math.prod(sides) * kind.itemsize
+        if asked > self._largest:
+            raise OutOfDeviceMemory(
+                f"a buffer of {asked:,} bytes is more than {self._device.info.name} can allocate at once, "
+                f"{self._largest:,} bytes: split it"
+            )
+        nbytes = _opencl.rounded_size(self._raw, asked)
+        self._budget.check(nbytes, asked)
+        return sides, kind, nbytes
+
+    async def _wait_for(self, nbytes: int) -> None:
+        """Stand in line for a reservation."""
+        ticket = self._budget.join(nbytes)
+        try:
+            await self._line.wait(lambda: self._budget.cancel(nbytes))
+        except BaseException:
+            self._budget.leave(ticket)
+            self._serve()  # the next may want less, or be owed what was just passed on
+            raise
+        if self._device.closed:
+            raise DeviceClosed("the device was closed while this task waited for its memory")
+
+    def _serve(self) -> None:
+        """Grant as many as now fit, in turn."""
+        while self._budget.serve():
+            self._line.grant()
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> UnifiedBuffer:
+        """Turn a reservation into memory."""
+        if self._budget.must_trim(nbytes):
+            self._free_held()
+        held_before = self._raw.held_blocks
+        try:
+            memory = self._raw.allocate(math.prod(shape) * dtype.itemsize)
+        except _opencl.OpenCLError as error:
+            self._budget.cancel(nbytes)
+            self._serve()
+            raise OutOfDeviceMemory(
+                f"the device has no room for {nbytes:,} bytes although the limit of {self._budget.limit:,} allows "
+                "them, somebody else is using it: open it with a smaller memory_limit"
+            ) from error
+        fresh = self._raw.held_blocks >= held_before
+        if fresh:
+            self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
+        self._budget.allocated(nbytes, fresh=fresh)
+        buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes)
+        self._live.add(buffer)
+        return buffer
+
+    # --- releasing ---
+
+    @uninterrupted
+    def release(self, buffer: UnifiedBuffer) -> None:
+        """Give a buffer back. Its memory is reused once the last command that uses it has completed.
+
+        Raises:
+            BufferReleased: if it was released before.
+            ValueError: if it is not of this pool.
+        """
+        if buffer.pool is not self:
+            raise ValueError(f"{buffer!r} belongs to another device's pool: write `buffer.pool.release(buffer)`")
+        if buffer.released:
+            raise BufferReleased(f"{buffer!r} was released before")
+        self._device.check_usable()
+        self._live.discard(buffer)
+        self._budget.retire(buffer.reserved)
+        if buffer.retire():
+            self.reclaim(buffer)
+
+    @uninterrupted
+    def reclaim(self, buffer: UnifiedBuffer) -> None:
+        """Take the memory of a released buffer that no command uses any more, and serve who waits."""
+        buffer.drop()
+        self._budget.reclaim(buffer.reserved)
+        self._serve()
+
+    @uninterrupted
+    def trim(self) -> int:
+        """Give memory that is held for reuse back to the device; returns how many bytes that were."""
+        self._device.check_usable()
+        return self._free_held()
+
+    def _free_held(self) -> int:
+        held = self._budget.held
+        self._raw.free_held()
+        self._addresses.clear()
+        self._budget.trimmed()
+        return held
+
+    # --- looking, and the end ---
+
+    def statistics(self) -> PoolStatistics:
+        """The pool at this moment."""
+        budget = self._budget
+        return PoolStatistics(
+            limit_bytes=budget.limit,
+            active_bytes=budget.active,
+            in_flight_bytes=budget.in_flight,
+            held_bytes=budget.held,
+            peak_bytes=budget.peak,
+            hits=budget.hits,
+            misses=budget.misses,
+            waits=budget.waits,
+            waiting=len(self._line),
+        )
+
+    def shared_address(self, memory: _opencl.RawBuffer) -> int:
+        """Where the host finds memory of a device that shares the host's."""
+        handle = memory.int_ptr
+        if (address := self._addresses.get(handle)) is None:
+            address = self._addresses[handle] = _opencl.shared_address(self._mapping, memory)
+        return address
+
+    def close(self) -> None:
+        """Release every buffer and send those home who wait; the device has been marked closed."""
+        self._line.grant_all()
+        for buffer in self._live:
+            self._budget.retire(buffer.reserved)
+            if buffer.retire():
+                buffer.drop()
+                self._budget.reclaim(buffer.reserved)
+        self._live.clear()
+        self._free_held()
