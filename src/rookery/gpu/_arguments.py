@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Size: TypeAlias = int | tuple[int, ...]
 
-_DTYPES: Final = {
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "char": np.dtype(np.int8),
     "uchar": np.dtype(np.uint8),
     "unsigned char": np.dtype(np.uint8),
@@ -45,12 +45,7 @@ class LocalMemory:
         nbytes: Size in bytes.
     """
 
-    nbytes: int = attrs.field()
-
-    @nbytes.validator
-    def _positive(self, _attribute: object, value: int) -> None:
-        if not value > 0:
-            raise ValueError(f"local memory needs at least one byte, got {value!r}")
+    nbytes: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.gt(0)])
 
 
 @attrs.frozen
@@ -68,6 +63,11 @@ class Parameter:
     """How many of ``dtype`` make one element of a vector type."""
     writes: bool
     """Whether a launch may write it: a pointer that is not ``const``."""
+    number: type[int | float] | None = None
+    """What Python calls a scalar of this type."""
+    least: float = 0
+    most: float = 0
+    """The smallest and largest scalar of this type."""
 
     def __str__(self) -> str:
         return f"{'' if self.writes or self.kind != 'buffer' else 'const '}{self.type_name} {self.name}"
@@ -110,48 +110,47 @@ class Signature:
                 f"got a buffer of {nbytes} bytes"
             )
 
-    def scalar(self, parameter: Parameter, value: object) -> int | float:
+    def scalar(self, parameter: Parameter, value: Any) -> int | float:
         """The number to pass for a scalar.
 
         Raises:
             ArgumentTypeError: if it is no number of the parameter's kind.
             ArgumentValueError: if the parameter's type cannot hold it.
         """
-        dtype = parameter.dtype
-        assert dtype is not None
-        if isinstance(value, (bool, np.bool)):
-            raise self._not_a_number(parameter, value)
-        if dtype.kind == "f":
-            return self._floating(parameter, dtype, value)
-        if not isinstance(value, SupportsIndex):
+        if parameter.number is float:
+            return self._floating(parameter, value)
+        if _is_no_number(value) or not isinstance(value, SupportsIndex):
             raise self._not_a_number(parameter, value)
         number = operator.index(value)
-        limits = np.iinfo(dtype)
-        if not limits.min <= number <= limits.max:
-            raise ArgumentValueError(
-                f"{self.describe(parameter)} holds {limits.min} to {limits.max}, got {number}: "
-                "pass a smaller number, or give the parameter a wider type"
-            )
+        if not parameter.least <= number <= parameter.most:
+            raise self._out_of_range(parameter, number)
         return number
 
-    def _floating(self, parameter: Parameter, dtype: np.dtype[Any], value: object) -> float:
-        if not isinstance(value, SupportsFloat) or isinstance(value, np.ndarray):
+    def _floating(self, parameter: Parameter, value: Any) -> float:
+        if _is_no_number(value) or not isinstance(value, SupportsFloat):
             raise self._not_a_number(parameter, value)
         number = float(value)
-        if math.isfinite(number) and abs(number) > float(np.finfo(dtype).max):
-            raise ArgumentValueError(
-                f"{self.describe(parameter)} holds numbers up to {np.finfo(dtype).max:.6g}, got {number!r}: "
-                "pass a smaller number, or give the parameter a wider type"
-            )
+        if math.isfinite(number) and not parameter.least <= number <= parameter.most:
+            raise self._out_of_range(parameter, number)
         return number
 
-    def _not_a_number(self, parameter: Parameter, value: object) -> ArgumentTypeError:
-        assert parameter.dtype is not None
-        wanted = "a number" if parameter.dtype.kind == "f" else "a whole number"
-        return ArgumentTypeError(
-            f"{self.describe(parameter)} needs {wanted}, got {value!r}: pass {'1.5' if wanted == 'a number' else '10'}, "
-            f"or an array's element, or np.{parameter.dtype}(x)"
+    def _out_of_range(self, parameter: Parameter, number: float) -> ArgumentValueError:
+        return ArgumentValueError(
+            f"{self.describe(parameter)} holds {parameter.least} to {parameter.most}, got {number!r}: "
+            "pass a smaller number, or give the parameter a wider type"
         )
+
+    def _not_a_number(self, parameter: Parameter, value: object) -> ArgumentTypeError:
+        wanted, example = ("a number", "1.5") if parameter.number is float else ("a whole number", "10")
+        return ArgumentTypeError(
+            f"{self.describe(parameter)} needs {wanted}, got {type(value).__name__} {value!r}: "
+            f"pass {example}, or np.{parameter.dtype}({example})"
+        )
+
+
+def _is_no_number(value: object) -> bool:
+    """Whether Python would make a number of it although nobody means it as one."""
+    return isinstance(value, (bool, np.bool_, np.ndarray, str))
 
 
 def parse(kernel: str, reported: Sequence[tuple[str, str, bool, str]]) -> Signature:
@@ -173,21 +172,36 @@ def parse(kernel: str, reported: Sequence[tuple[str, str, bool, str]]) -> Signat
 def _parameter(kernel: str, index: int, name: str, type_name: str, const: bool, space: str) -> Parameter:
     pointer = type_name.endswith("*")
     match = _TYPE.fullmatch(type_name.rstrip("* "))
-    dtype = _DTYPES.get(match["base"]) if match else None
+    dtype: np.dtype[Any] | None = _DTYPES.get(match["base"]) if match else None
     lanes = int(match["lanes"] or 1) if match and dtype else 1
-    if not pointer and (dtype is None or lanes > 1 or dtype == np.float16):
+    if pointer:
+        return Parameter(
+            index=index,
+            name=name,
+            type_name=type_name,
+            kind="local" if space == "local" else "buffer",
+            dtype=dtype,
+            lanes=4 if lanes == 3 else lanes,  # a vector of three takes the room of four
+            writes=not const and space == "global",
+        )
+    if dtype is None or lanes > 1 or dtype == np.float16:
         raise ArgumentTypeError(
             f"kernel {kernel!r} takes {type_name} {name!r} by value, and only plain numbers can be passed so: "
             "pass its parts as separate numbers, or a buffer"
         )
+    floating = dtype.kind == "f"
+    limits = np.finfo(dtype) if floating else np.iinfo(dtype)
     return Parameter(
         index=index,
         name=name,
         type_name=type_name,
-        kind="scalar" if not pointer else "local" if space == "local" else "buffer",
+        kind="scalar",
         dtype=dtype,
-        lanes=4 if lanes == 3 else lanes,  # a vector of three takes the room of four
-        writes=pointer and not const and space == "global",
+        lanes=1,
+        writes=False,
+        number=float if floating else int,
+        least=float(limits.min) if floating else int(limits.min),
+        most=float(limits.max) if floating else int(limits.max),
     )
 
 

@@ -37,10 +37,26 @@ class UnifiedBuffer:
     """
 
     __slots__ = (
-        "__weakref__", "_download", "_download_version", "_host", "_in_flight", "_last", "_memory", "_released",
-        "_replacing", "_state", "_upload", "_version", "dtype", "nbytes", "owner", "reserved", "shape",
+        "__weakref__",
+        "_download",
+        "_download_version",
+        "_host",
+        "_in_flight",
+        "_last",
+        "_memory",
+        "_released",
+        "_replacing",
+        "_retired",
+        "_state",
+        "_upload",
+        "_version",
+        "dtype",
+        "nbytes",
+        "owner",
+        "reserved",
+        "shape",
         "size",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, owner: Device, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any], reserved: int
@@ -55,6 +71,7 @@ class UnifiedBuffer:
         self.reserved: Final = reserved
         """Bytes that it takes from the device, a little more than `nbytes`."""
         self._memory: _opencl.RawBuffer | None = memory
+        self._retired: _opencl.RawBuffer | None = None
         self._host: npt.NDArray[Any] | None = None
         self._state = BufferState.UNINITIALIZED
         self._released = False
@@ -107,9 +124,6 @@ class UnifiedBuffer:
         if self._state not in HOST_READABLE:
             raise forbidden(self._state, Action.NEED_HOST)
         return self._host_side()
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __repr__(self) -> str:
         state = "released" if self._released else self._state.value
@@ -234,16 +248,16 @@ class UnifiedBuffer:
         """Whether the device side has to be brought up to date before it is used."""
         return self._state is BufferState.HOST_ONLY or self._state is BufferState.HOST_DIRTY
 
-    def ready_for(self, *, writing: bool) -> bool:
-        """Whether it may be launched with, as something that the kernel may write or as something it only reads."""
-        if self._released or self._replacing is not None:
-            return False
+    def memory_for_launch(self, *, writing: bool) -> _opencl.RawBuffer | None:
+        """What to pass to a kernel that may write it, or that only reads it; None if it must not be launched with."""
+        if self._replacing is not None:
+            return None
         if writing:
-            return self.owner.copies not in self._last
-        return self._state is not BufferState.UNINITIALIZED
+            return self._memory if self.owner.copies not in self._last else None
+        return self._memory if self._state is not BufferState.UNINITIALIZED else None
 
     def refuse_launch(self, argument: str) -> NoReturn:
-        """Raise what is wrong where `ready_for` is false; ``argument`` is what to call this buffer."""
+        """Say why `memory_for_launch` is None; ``argument`` is what to call this buffer."""
         if self._released:
             raise BufferReleased(f"{argument} got {self!r}, whose memory may be somebody else's: acquire another")
         if self._replacing is not None or self.owner.copies in self._last:
@@ -303,11 +317,12 @@ class UnifiedBuffer:
     def retire(self) -> bool:
         """It was released; returns whether nothing uses it any more."""
         self._released = True
+        self._memory, self._retired = None, self._memory  # no longer to be had, and not to be reused yet
         return not self._in_flight
 
     def drop(self) -> None:
         """Let go of the memory. A host view that somebody kept keeps it from being reused."""
-        self._memory = self._host = None
+        self._retired = self._host = None
 
     # --- within ---
 
@@ -348,11 +363,12 @@ class UnifiedBuffer:
         if self._last:
             raise BufferBusy(f"{self!r} is in use by {next(iter(self._last.values()))!r}: write `{instead}`")
 
-    def _check_array(self, array: object) -> None:
-        if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
-            shown = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else repr(array)
+    def _check_array(self, array: npt.NDArray[Any]) -> None:
+        dtype = array.dtype if isinstance(array, np.ndarray) else None
+        if dtype != self.dtype:
             raise ArgumentTypeError(
-                f"{self!r} holds {self.dtype}, got {shown}: write `np.asarray(x, dtype=np.{self.dtype})`"
+                f"{self!r} holds {self.dtype}, got {repr(array) if dtype is None else f'an array of {dtype}'}: "
+                f"write `np.asarray(x, dtype=np.{self.dtype})`"
             )
         if array.shape != self.shape:
             raise ArgumentValueError(f"{self!r} has the shape {self.shape}, got an array of the shape {array.shape}")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
+import anyio.to_thread
 import attrs
 import numpy as np
 
@@ -63,7 +64,9 @@ class DeviceStatistics:
 class Device:
     """An open device. Made by `open_device`; belongs to the event loop that opened it."""
 
-    def __init__(self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool) -> None:
+    def __init__(
+        self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool, close_timeout: float
+    ) -> None:
         self.info: Final = info
         self.raw: Final = raw
         """pyopencl's device."""
@@ -71,6 +74,7 @@ class Device:
         self.closed = False
         self._pid = os.getpid()
         self._profile = profile
+        self._close_timeout = close_timeout
         self._context = _opencl.make_context(raw)
         self._queues: list[Queue] = []
         self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
@@ -177,7 +181,7 @@ class Device:
         try:
             yield queue
         finally:
-            await self._close([queue.lane], CLOSE_TIMEOUT)
+            await self._close([queue.lane])
             self._queues.remove(queue)
             self._retired[0] += queue.lane.total
             self._retired[1] += queue.lane.failed
@@ -222,34 +226,40 @@ class Device:
 
     # --- the end ---
 
-    async def close(self, timeout: float) -> None:
+    async def close(self) -> None:
         """Wait for what is in flight, then let go of everything.
 
         Raises:
-            DeviceStuck: if commands were still in flight after ``timeout`` seconds.
+            DeviceStuck: if commands were still in flight when the deadline passed.
         """
         lanes = [*(queue.lane for queue in self._queues), self.copies, self._compiler]
         try:
-            await self._close(lanes, timeout)
+            await self._close(lanes)
         finally:
             self.closed = True
             self.pool.close()
 
-    async def _close(self, lanes: Sequence[Lane], timeout: float) -> None:
-        with anyio.move_on_after(timeout, shield=True):
+    async def _close(self, lanes: Sequence[Lane]) -> None:
+        """Drain lanes under the deadline, then end them."""
+        try:
+            with anyio.move_on_after(self._close_timeout, shield=True):
+                for lane in lanes:
+                    await lane.drain()
+        finally:
             for lane in lanes:
-                await lane.drain()
-        for lane in lanes:
-            lane.close()
-        stuck: list[Operation] = [operation for lane in lanes for operation in lane.in_flight]
+                lane.close()
+            stuck = [operation for lane in lanes for operation in lane.in_flight]
+            if stuck:
+                logger.critical(self._complaint(stuck))
         if stuck:
-            shown = ", ".join(map(repr, stuck[:5])) + (" and more" if len(stuck) > 5 else "")
-            message = (
-                f"{self.info.name} did not finish within {timeout} s: {len(stuck)} still in flight, {shown}. "
-                "The threads that wait for them, and their memory, stay until they are over, and so does this process"
-            )
-            logger.critical(message)
-            raise DeviceStuck(message)
+            raise DeviceStuck(self._complaint(stuck))
+
+    def _complaint(self, stuck: Sequence[Operation]) -> str:
+        shown = ", ".join(map(repr, stuck[:5])) + (" and more" if len(stuck) > 5 else "")
+        return (
+            f"{self.info.name} did not finish within {self._close_timeout} s: {len(stuck)} still in flight, {shown}. "
+            "The threads that wait for them, and their memory, stay until they are over, and so does this process"
+        )
 
 
 def devices() -> list[DeviceInfo]:
@@ -290,20 +300,20 @@ async def open_device(
         ForkedProcess: in a process forked from one that used OpenCL.
         DeviceStuck: from the end of the block, if commands were still in flight after ``close_timeout``.
     """
-    found = _opencl.raw_devices()
-    info = select(
-        [_opencl.describe(index, raw) for index, raw in enumerate(found)], selector, os.environ.get(ENVIRONMENT)
-    )
-    device = Device(found[info.index], info, _limit(info, memory_limit), profile=profile)
+    found = await anyio.to_thread.run_sync(_opencl.raw_devices)  # the first time, drivers take a while to load
+    known = [_opencl.describe(index, raw) for index, raw in enumerate(found)]
+    info = select(known, selector, os.environ.get(ENVIRONMENT))
+    limit = _limit(info, memory_limit)
+    device = Device(found[info.index], info, limit, profile=profile, close_timeout=close_timeout)
     try:
         yield device
     except BaseException as error:
         try:
-            await device.close(close_timeout)
+            await device.close()
         except DeviceStuck as stuck:
             error.add_note(str(stuck))  # logged as well; what ended the block is the more important news
         raise
-    await device.close(close_timeout)
+    await device.close()
 
 
 def _limit(info: DeviceInfo, asked: int | None) -> int:

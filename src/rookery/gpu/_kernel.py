@@ -123,6 +123,7 @@ class Kernel:
             NoData: if nothing was ever written to a buffer that it only reads.
             BufferReleased: if a buffer was released.
             BufferBusy: if a buffer is being copied from or to the host by another task.
+            CommandFailed: if the driver refuses the launch.
         """
         self.owner.check_usable()
         queue = queue or self.owner.queue
@@ -131,8 +132,8 @@ class Kernel:
         for buffer in buffers:
             if buffer.host_is_newer:
                 buffer.start_upload(queue)
-        self._raw.set_args(*raw_args)
-        event = _opencl.launch(queue.raw, self._raw, global_size, local_size, queue.after(buffers))
+        after = queue.after(buffers)
+        event = _opencl.launch(queue.raw, self._raw, raw_args, global_size, local_size, after)
         operation = queue.follow(event, buffers, self._label)
         for buffer in written:
             buffer.written_by_launch()
@@ -149,19 +150,25 @@ class Kernel:
         buffers: list[UnifiedBuffer] = []
         written: list[UnifiedBuffer] = []
         for parameter, argument in zip(self._plan, args, strict=True):
-            if parameter.kind == "buffer":
-                buffer = self._buffer(parameter, argument)
-                raw.append(buffer.device)
+            if parameter.kind == "scalar":
+                raw.append(self._scalar(parameter, argument))
+            elif parameter.kind == "buffer":
+                buffer, memory = self._buffer(parameter, argument)
+                raw.append(memory)
                 buffers.append(buffer)
                 if parameter.writes:
                     written.append(buffer)
-            elif parameter.kind == "scalar":
-                raw.append(self.signature.scalar(parameter, argument))
             else:
                 raw.append(self._local_memory(parameter, argument))
         return raw, buffers, written
 
-    def _buffer(self, parameter: Parameter, argument: object) -> UnifiedBuffer:
+    def _scalar(self, parameter: Parameter, argument: Any) -> float:
+        # Nearly all are plain numbers within range; the checks that explain take longer than a launch.
+        if type(argument) is parameter.number and parameter.least <= argument <= parameter.most:
+            return argument
+        return self.signature.scalar(parameter, argument)
+
+    def _buffer(self, parameter: Parameter, argument: object) -> tuple[UnifiedBuffer, _opencl.RawBuffer]:
         if not isinstance(argument, UnifiedBuffer):
             raise ArgumentTypeError(
                 f"{self.signature.describe(parameter)} needs a buffer, got {_shown(argument)}: "
@@ -174,9 +181,10 @@ class Kernel:
             )
         if argument.dtype is not parameter.dtype or parameter.lanes > 1:
             self.signature.check_dtype(parameter, argument.dtype, argument.nbytes)
-        if not argument.ready_for(writing=parameter.writes):
+        memory = argument.memory_for_launch(writing=parameter.writes)
+        if memory is None:
             argument.refuse_launch(self.signature.describe(parameter))
-        return argument
+        return argument, memory
 
     def _local_memory(self, parameter: Parameter, argument: object) -> _opencl.LocalMemory:
         if not isinstance(argument, LocalMemory):

@@ -9,7 +9,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ._errors import BuildFailed, ForkedProcess, GpuUnavailable
+from ._errors import BuildFailed, CommandFailed, ForkedProcess, GpuUnavailable
 from ._pocl import ensure_cache, name_processor
 from ._select import DeviceInfo, Kind
 
@@ -25,7 +25,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -123,12 +123,11 @@ def describe(index: int, device: RawDevice) -> DeviceInfo:
 
 
 def _kind(device: RawDevice) -> Kind:
-    kinds: tuple[tuple[int, Kind], ...] = (
-        (cl.device_type.GPU, "gpu"),
-        (cl.device_type.CPU, "cpu"),
-        (cl.device_type.ACCELERATOR, "accelerator"),
-    )
-    return next((kind for flag, kind in kinds if device.type & flag), "other")
+    if device.type & cl.device_type.GPU:
+        return "gpu"
+    if device.type & cl.device_type.CPU:
+        return "cpu"
+    return "accelerator" if device.type & cl.device_type.ACCELERATOR else "other"
 
 
 def make_context(device: RawDevice) -> Context:
@@ -138,8 +137,9 @@ def make_context(device: RawDevice) -> Context:
 
 def make_queue(context: Context, *, profile: bool = False) -> RawQueue:
     """An in-order queue of the context's device."""
-    properties = cl.command_queue_properties.PROFILING_ENABLE if profile else 0
-    return cl.CommandQueue(context, properties=properties)
+    if profile:
+        return cl.CommandQueue(context, properties=cl.command_queue_properties.PROFILING_ENABLE)
+    return cl.CommandQueue(context)
 
 
 # --- memory ----------------------------------------------------------------------------------------
@@ -170,9 +170,8 @@ def shared_address(queue: RawQueue, memory: RawBuffer) -> int:
 
     A blocking map would wait for a free worker, that is behind whole kernels; the address is known at once.
     """
-    mapped, _event = cl.enqueue_map_buffer(
-        queue, memory, cl.map_flags.READ | cl.map_flags.WRITE, 0, (1,), np.dtype(np.uint8), is_blocking=False
-    )
+    access: Any = cl.map_flags.READ | cl.map_flags.WRITE
+    mapped: Any = cl.enqueue_map_buffer(queue, memory, access, 0, (1,), np.dtype(np.uint8), is_blocking=False)[0]
     address: int = mapped.ctypes.data
     mapped.base.release(queue=queue)
     queue.flush()
@@ -235,21 +234,21 @@ def make_kernel(program: RawProgram, name: str) -> RawKernel:
 def raw_parameters(kernel: RawKernel) -> list[tuple[str, str, bool, str]]:
     """Name, type, whether it is const, and address space of each parameter, as compiled."""
     info = cl.kernel_arg_info
-    spaces = {
+    spaces: dict[Any, str] = {
         cl.kernel_arg_address_qualifier.GLOBAL: "global",
         cl.kernel_arg_address_qualifier.CONSTANT: "constant",
         cl.kernel_arg_address_qualifier.LOCAL: "local",
     }
     found: list[tuple[str, str, bool, str]] = []
     for index in range(kernel.num_args):
-        get = kernel.get_arg_info
-        qualifiers: Any = get(index, info.TYPE_QUALIFIER)
+        get: Callable[[int, cl.kernel_arg_info], Any] = kernel.get_arg_info
+        qualifiers = get(index, info.TYPE_QUALIFIER)
         found.append(
             (
                 str(get(index, info.NAME)),
                 str(get(index, info.TYPE_NAME)),
                 bool(qualifiers & cl.kernel_arg_type_qualifier.CONST),
-                spaces.get(get(index, info.ADDRESS_QUALIFIER), "private"),  # type: ignore[call-overload]
+                spaces.get(get(index, info.ADDRESS_QUALIFIER), "private"),
             )
         )
     return found
@@ -269,19 +268,29 @@ def max_local_size(kernel: RawKernel, device: RawDevice) -> int:
 
 def fix_scalar_types(kernel: RawKernel, dtypes: Sequence[np.dtype[Any] | None]) -> None:
     """Tell a kernel the dtypes of its scalars (None for buffers), so that plain numbers can be set."""
-    kernel.set_scalar_arg_dtypes(dtypes)
+    untyped: Any = kernel
+    untyped.set_scalar_arg_dtypes(dtypes)
 
 
 def launch(
     queue: RawQueue,
     kernel: RawKernel,
+    args: Sequence[Any],
     global_size: tuple[int, ...],
     local_size: tuple[int, ...],
     after: Sequence[Event] | None,
 ) -> Event:
-    """Start a kernel with the arguments set before."""
-    # pyopencl's binding is measurably slower with keywords.
-    return cl.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, None, after)
+    """Start a kernel.
+
+    Raises:
+        CommandFailed: if the driver refuses.
+    """
+    try:
+        kernel.set_args(*args)
+        # pyopencl's binding is measurably slower with keywords.
+        return cl.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, None, after)
+    except cl.Error as error:
+        raise CommandFailed(f"the driver refused to launch kernel {kernel.function_name!r}: {error}") from error
 
 
 def run_seconds(event: Event) -> float:

@@ -146,13 +146,18 @@ class BufferPool:
         """Stand in line for a reservation."""
         ticket = self._budget.join(nbytes)
         try:
-            await self._line.wait(lambda: self._budget.cancel(nbytes))
+            await self._line.wait(lambda: self._take_back(nbytes))
         except BaseException:
             self._budget.leave(ticket)
             self._serve()  # the next may want less, or be owed what was just passed on
             raise
-        if self._device.closed:
-            raise DeviceClosed("the device was closed while this task waited for its memory")
+        if self._device.closed:  # everybody is granted then, with nothing reserved
+            raise DeviceClosed(f"{self._device.info.name} was closed while this task waited for its memory")
+
+    def _take_back(self, nbytes: int) -> None:
+        """A reservation was granted to a task that was cancelled before it could act."""
+        if not self._device.closed:
+            self._budget.cancel(nbytes)
 
     def _serve(self) -> None:
         """Grant as many as now fit, in turn."""
@@ -193,9 +198,9 @@ class BufferPool:
         """
         if buffer.pool is not self:
             raise ValueError(f"{buffer!r} belongs to another device's pool: write `buffer.pool.release(buffer)`")
+        self._device.check_usable()
         if buffer.released:
             raise BufferReleased(f"{buffer!r} was released before")
-        self._device.check_usable()
         self._live.discard(buffer)
         self._budget.retire(buffer.reserved)
         if buffer.retire():

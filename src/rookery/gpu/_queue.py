@@ -19,6 +19,7 @@ class OnDevice(Used, Protocol):
     @property
     def last(self) -> Mapping[Lane, Operation]:
         """The latest operation of each lane that uses it and is not over."""
+        ...
 
 
 @final
