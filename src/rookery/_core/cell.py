@@ -56,6 +56,7 @@ class Cell:
         "started",
         "state",
         "stop_asked",
+        "stop_timeout",
         "system",
         "thread",
     )
@@ -84,6 +85,7 @@ class Cell:
         self.started: Final = Latch(system.loop)
         self.start_error: Exception | None = None
         self.stop_asked: Final = Latch(system.loop)
+        self.stop_timeout: float = spec.options_.stop_timeout  # unless it is stopped with another
         self.ended: Final = Latch(system.loop)
         self.restart_alarm: Alarm | None = None
         self._incarnation: Incarnation | None = None
@@ -159,14 +161,22 @@ class Cell:
         """Ask the owner for a graceful stop."""
         self.owner.stop(self)
 
-    async def stop(self, *, drain: bool) -> None:
-        """Stop gracefully, and wait for the end."""
+    async def stop(self, *, drain: bool, timeout: float | None = None) -> None:
+        """Stop gracefully, and wait for the end.
+
+        Args:
+            drain: Let it receive what is queued first.
+            timeout: Seconds until it is cancelled; by default its spec's ``stop_timeout``. A stop that is under
+                way keeps its own.
+        """
         inside = within_actor.get()
         if inside is not None and (inside is self or inside.path.startswith(f"{self.path}/")):
             raise StopFromWithin(
                 f"{inside.path} cannot wait for {self.path} to stop, because that would wait for {inside.path} "
                 "itself: use `ref.stop_soon()`, which does not wait"
             )
+        if timeout is not None and not self.stop_asked.is_set:
+            self.stop_timeout = timeout
         self.owner.stop(self, drain=drain)
         await self.ended.wait()
 
@@ -183,11 +193,10 @@ class Cell:
             return
         self._happen(LifeEvent.STOP)
         self.mailbox.halt(StopRequested, drain=drain)
-        timeout = self.spec.options_.stop_timeout
-        if timeout <= 0:
+        if self.stop_timeout <= 0:
             self.cancel()
-        elif timeout < math.inf:
-            self._stop_alarm = self.system.deadlines.at(self.system.loop.now() + timeout, self.cancel)
+        elif self.stop_timeout < math.inf:
+            self._stop_alarm = self.system.deadlines.at(self.system.loop.now() + self.stop_timeout, self.cancel)
 
     def cancel(self) -> None:
         """End the grace: cancel the incarnation."""
