@@ -29,24 +29,27 @@ class Mailbox(Generic[T]):
     Both ends are atomic under cancellation: a `put` that raises put nothing, a `get` that raises took
     nothing. The task switch, if one is due, comes before the hand-over, never after it.
 
-    A place that was granted to a blocked sender is reserved until that sender has resumed, so that nobody
-    overtakes it; a receiver has nothing reserved, and looks again when it has resumed.
+    Blocked senders are let in one after another, in turn: the next is granted its place when the one before
+    has resumed and pushed. Granted together, they would resume in whatever order the loop likes (trio shuffles
+    on purpose), and their messages would stand in that order. A receiver is granted nothing in particular, and
+    looks again when it has resumed.
 
     The two ends are closed separately: `close` turns senders away, `halt` turns receivers away. An actor
     that restarts has its receivers halted and its senders welcome.
     """
 
     __slots__ = (
+        "_blocked",
         "_capacity",
         "_closed",
         "_discard",
         "_drain",
+        "_granted",
         "_halted",
         "_held",
         "_overflow",
         "_queue",
         "_receivers",
-        "_reserved",
         "_senders",
         "_turn",
         "dropped",
@@ -77,7 +80,8 @@ class Mailbox(Generic[T]):
         self._queue: PriorityQueue[T] = PriorityQueue()
         self._senders = WaitingLine(loop)
         self._receivers = WaitingLine(loop)
-        self._reserved = 0
+        self._blocked = 0  # senders that wait for room, the one that was granted some included
+        self._granted = False  # whether one of them was granted a place and has not resumed yet
         self._held = False
         self._closed: Callable[[], Exception] | None = None
         self._halted: Callable[[], Exception] | None = None
@@ -95,7 +99,7 @@ class Mailbox(Generic[T]):
     @property
     def blocked_senders(self) -> int:
         """How many tasks wait for room."""
-        return len(self._senders)
+        return self._blocked
 
     @property
     def held(self) -> bool:
@@ -118,11 +122,14 @@ class Mailbox(Generic[T]):
             await self._turn.give_way()
         if self._closed is not None:
             raise self._closed()
-        if len(self._queue) + self._reserved < self._capacity or self._make_room(item, priority, wait=True):
+        if self._has_room() or self._make_room(item, priority, wait=True):
             self._push(item, priority)
         elif self._overflow is Overflow.BLOCK:
-            await self._senders.wait(self._give_place_back)
-            self._turn.renew()
+            self._blocked += 1
+            try:
+                await self._senders.wait(self._give_place_back)
+            finally:
+                self._blocked -= 1
             self._use_place(item, priority)
 
     @uninterrupted
@@ -136,11 +143,14 @@ class Mailbox(Generic[T]):
             await self._turn.give_way()
         if self._closed is not None:
             raise self._closed()
-        if len(self._queue) + self._reserved < self._capacity or self._make_room(item, priority, wait=True):
+        if self._has_room() or self._make_room(item, priority, wait=True):
             self._push(item, priority)
         elif self._overflow is Overflow.BLOCK:
-            in_time = await self._senders.wait_until(deadline, deadlines, self._give_place_back)
-            self._turn.renew()
+            self._blocked += 1
+            try:
+                in_time = await self._senders.wait_until(deadline, deadlines, self._give_place_back)
+            finally:
+                self._blocked -= 1
             if not in_time:
                 return False
             self._use_place(item, priority)
@@ -156,7 +166,7 @@ class Mailbox(Generic[T]):
         """
         if self._closed is not None:
             raise self._closed()
-        if len(self._queue) + self._reserved < self._capacity or self._make_room(item, priority, wait=False):
+        if self._has_room() or self._make_room(item, priority, wait=False):
             self._push(item, priority)
 
     @uninterrupted
@@ -167,8 +177,7 @@ class Mailbox(Generic[T]):
             why: Makes the exception each of them gets.
         """
         self._closed = why
-        while self._senders.grant():
-            self._reserved += 1
+        self._senders.grant_all()
 
     # ---- the receivers' end
 
@@ -251,7 +260,7 @@ class Mailbox(Generic[T]):
     def clear(self) -> list[tuple[T, int]]:
         """Take everything, with priorities, in the order in which `get` would have given it."""
         left = self._queue.clear()
-        self._offer_places()
+        self._offer_place()
         return left
 
     # ---- the hand-over
@@ -263,8 +272,8 @@ class Mailbox(Generic[T]):
 
     def _pop(self) -> T:
         item = self._queue.pop()
-        if self._senders:
-            self._offer_places()
+        if self._blocked:
+            self._offer_place()
         return item
 
     def _ready(self) -> bool:
@@ -282,20 +291,28 @@ class Mailbox(Generic[T]):
             if not self._receivers.grant():
                 break
 
-    def _offer_places(self) -> None:
-        while self._senders and len(self._queue) + self._reserved < self._capacity:
-            self._reserved += 1
-            self._senders.grant()
+    def _has_room(self) -> bool:
+        """Whether a newcomer may push; not past those who were there before."""
+        return not self._blocked and len(self._queue) < self._capacity
+
+    def _offer_place(self) -> None:
+        """Let the first blocked sender in, if there is room and the one before it is through."""
+        if not self._granted and len(self._queue) < self._capacity:
+            self._granted = self._senders.grant()
 
     def _use_place(self, item: T, priority: int) -> None:
-        self._reserved -= 1
+        """A blocked sender has resumed with its grant."""
+        self._turn.renew()
+        self._granted = False
         if self._closed is not None:
             raise self._closed()
         self._push(item, priority)
+        self._offer_place()
 
     def _give_place_back(self) -> None:
-        self._reserved -= 1
-        self._offer_places()
+        """A blocked sender was cancelled with a grant in hand."""
+        self._granted = False
+        self._offer_place()
 
     def _make_room(self, item: T, priority: int, *, wait: bool) -> bool:
         """At capacity: ask the policy. Whether the item may be pushed now."""

@@ -48,3 +48,4 @@ class Turn:
         """Let the others run. A checkpoint: if cancelled, nothing has happened."""
         await self._loop.checkpoint()
         self.renew()
+        self._left -= 1  # for the message it gave way before
