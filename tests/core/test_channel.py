@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from support import settle
 
 from rookery import ChannelStatistics, MailboxFull, Overflow, WouldBlock, open_priority_channel
+from support import settle
 
 
 async def test_items_come_by_urgency_and_arrival():
