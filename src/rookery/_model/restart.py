@@ -120,5 +120,5 @@ class Backoff:
         try:
             grown = self.initial * self.factor**restarts
         except OverflowError:
-            grown = math.inf
+            grown = math.inf if self.initial else 0.0
         return min(grown, self.maximum) * (1 + self.jitter * (2 * chance - 1))

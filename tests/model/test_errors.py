@@ -1,0 +1,37 @@
+"""One root for all errors, each also the built-in that says the same."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from rookery._model import errors
+
+ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_error_has_the_one_root(cls: type[Exception]) -> None:
+    """``except RookeryError`` catches them all, and none is a base exception."""
+    assert issubclass(cls, errors.RookeryError)
+    assert issubclass(cls, Exception)
+
+
+@pytest.mark.parametrize(
+    ("cls", "builtin"),
+    [
+        (errors.AskTimeout, TimeoutError),
+        (errors.DuplicateName, ValueError),
+        (errors.NotStarted, LookupError),
+        (errors.UnknownActor, LookupError),
+        (errors.UnresolvedAnnotation, TypeError),
+        (errors.AskCycle, RuntimeError),
+        (errors.AlreadyAnswered, RuntimeError),
+        (errors.StopFromWithin, RuntimeError),
+        (errors.WrongLoop, RuntimeError),
+    ],
+)
+def test_errors_are_the_fitting_built_in_too(cls: type[Exception], builtin: type[Exception]) -> None:
+    """People catch what they know."""
+    assert issubclass(cls, builtin)
