@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -67,14 +68,12 @@ def check_message(message: object, accepted: Accepted, actor: str) -> None:
 
 
 def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
-    unwrapped = inspect.unwrap(behaviour)
-    called = unwrapped if inspect.isroutine(unwrapped) else getattr(unwrapped, "__call__", None)  # noqa: B004
-    if not inspect.iscoroutinefunction(getattr(called, "func", called)):
+    if not inspect.iscoroutinefunction(_function(behaviour)):
         raise TypeError(
             f"a behaviour is an async function whose first parameter is the context, got {behaviour!r}: "
             "write `async def behaviour(ctx: Context[Message]) -> None`"
         )
-    for parameter in _signature(behaviour).parameters.values():
+    for parameter in signature(behaviour).parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL):
             return parameter
         break
@@ -84,7 +83,22 @@ def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
     )
 
 
-def _signature(behaviour: Callable[..., Any]) -> inspect.Signature:
+def _function(behaviour: object) -> object:
+    """What is called in the end, below decorators, partials, methods and callable objects."""
+    while True:
+        if isinstance(behaviour, functools.partial):
+            behaviour = behaviour.func
+        elif inspect.ismethod(behaviour):
+            behaviour = behaviour.__func__
+        elif hasattr(behaviour, "__wrapped__"):
+            behaviour = behaviour.__wrapped__
+        elif inspect.isroutine(behaviour) or inspect.isclass(behaviour) or not callable(behaviour):
+            return behaviour
+        else:
+            behaviour = type(behaviour).__call__
+
+
+def signature(behaviour: Callable[..., Any]) -> inspect.Signature:
     """The signature with annotations as written, whatever cannot be evaluated included."""
     if sys.version_info >= (3, 14):
         return inspect.signature(behaviour, annotation_format=annotationlib.Format.STRING)
@@ -93,8 +107,7 @@ def _signature(behaviour: Callable[..., Any]) -> inspect.Signature:
 
 def _evaluate(annotation: str, behaviour: Callable[..., Any]) -> object:
     """Evaluate one annotation, and only that one: others may name what only type checkers see."""
-    function = inspect.unwrap(behaviour)
-    function = getattr(function, "__func__", function)
+    function = _function(behaviour)
     scope = dict(getattr(function, "__globals__", {}))
     scope.update(_enclosing_names(function))
     try:

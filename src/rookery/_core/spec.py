@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, final
 
 import attrs
 
 from .._model.options import Options
-from .behaviour import Accepted, accepted_messages
+from .behaviour import Accepted, accepted_messages, signature
 from .ref import ActorRef
 
 if TYPE_CHECKING:
@@ -173,11 +172,11 @@ def behaviour_name(behaviour: object) -> str:
 
 
 def _check_arguments(behaviour: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    signature = inspect.signature(behaviour)
+    accepts = signature(behaviour)
     try:
-        signature.bind(None, *args, **kwargs)
+        accepts.bind(None, *args, **kwargs)
     except TypeError as error:
         raise TypeError(
-            f"{behaviour_name(behaviour)}{signature} cannot be started with these arguments: {error}; "
+            f"{behaviour_name(behaviour)}{accepts} cannot be started with these arguments: {error}; "
             "the context is passed by rookery, the rest goes after the behaviour: `child(behaviour, *args)`"
         ) from None
