@@ -81,7 +81,7 @@ class Cell:
         self.incarnations = 0
         self.received = 0
         self.last_crash: Exception | None = None
-        self.asking: Cell | None = None  # whom its main task waits for
+        self.asking: Ask | None = None  # what its main task waits for
         self.started: Final = Latch(system.loop)
         self.start_error: Exception | None = None
         self.stop_asked: Final = Latch(system.loop)
@@ -128,6 +128,11 @@ class Cell:
             self.system.interrupt(interrupt)
         self.owner.exited(self, how)
 
+    def nobody_receives(self) -> None:
+        """The behaviour and its tasks are over; its children, who may be asking it, have yet to end."""
+        if self.state is ActorState.STOPPING:
+            self._turn_everyone_away()
+
     def will_restart(self) -> None:
         """Another incarnation follows."""
         self._happen(LifeEvent.RETRY)
@@ -170,7 +175,7 @@ class Cell:
                 way keeps its own.
         """
         inside = within_actor.get()
-        if inside is not None and (inside is self or inside.path.startswith(f"{self.path}/")):
+        if inside is not None and inside.system is self.system and f"{inside.path}/".startswith(f"{self.path}/"):
             raise StopFromWithin(
                 f"{inside.path} cannot wait for {self.path} to stop, because that would wait for {inside.path} "
                 "itself: use `ref.stop_soon()`, which does not wait"
@@ -231,11 +236,11 @@ class Cell:
         """Put a request into the mailbox and wait for its answer."""
         loop = self.system.loop
         deadline = loop.effective_deadline()
-        ask = Ask(loop, request, deadline)
+        ask = Ask(loop, request, self, priority, deadline)
         asker = self.system.main_of(ask.asker)
         if asker is not None:
             self._refuse_cycle(asker)
-            asker.asking = self
+            asker.asking = ask
         try:
             if timeout is None:
                 await self.mailbox.put(ask, priority)
@@ -267,8 +272,12 @@ class Cell:
 
     def accept_forwarded(self, ask: Ask) -> None:
         """Queue a request that another actor hands on; it never waits."""
+        asker = self.system.main_of(ask.asker)
         try:
-            self.mailbox.put_nowait(ask)
+            if asker is not None and not ask.settled:
+                self._refuse_cycle(asker)
+            ask.target = self
+            self.mailbox.put_nowait(ask, ask.priority)
         except RookeryError as error:
             ask.fail(error)
 
@@ -283,7 +292,8 @@ class Cell:
                     f"nobody in this circle could ever answer: {circle}; send a message instead, or ask from a "
                     "task of its own with `ctx.start_soon(...)`"
                 )
-            waiting_for = waiting_for.asking
+            asking = waiting_for.asking
+            waiting_for = None if asking is None or asking.settled else asking.target
 
     # ---- observation
 

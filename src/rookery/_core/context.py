@@ -180,7 +180,7 @@ class Context(Spawner, Generic[M_co]):
     def forward(self, request: Request[R], ref: ActorRef[Any]) -> None:
         """Hand a request on, for another actor to answer to the asker directly.
 
-        It keeps its deadline. It never waits: if the other mailbox is full, the asker gets `MailboxFull`, and
+        It keeps its deadline and priority. It never waits: if the other mailbox is full, the asker gets `MailboxFull`, and
         if the other actor has ended, `ActorStopped`.
 
         Raises:
@@ -240,6 +240,9 @@ class Context(Spawner, Generic[M_co]):
             fn: An async function.
             *args: What it is called with.
             name: The task's name, for debuggers.
+
+        Raises:
+            ActorStopped: if the behaviour has ended.
         """
         self._incarnation.start_soon(fn, args, name)
 
@@ -257,9 +260,10 @@ class Context(Spawner, Generic[M_co]):
 
     def _take_up(self, ask: Ask) -> bool:
         """Take a request in hand, unless it need not be served any more."""
-        if ask.stale(self._cell.system.loop.now):
-            reason = Reason.ABANDONED if ask.asker_left else Reason.EXPIRED
-            self._cell.dead_letter(ask.request, reason)
+        now = self._cell.system.loop.now
+        if ask.stale(now):
+            reason = Reason.EXPIRED if ask.deadline <= now() else Reason.ABANDONED
+            self._cell.dead_letter(ask.request, reason, ask.priority)
             return False
         self._incarnation.hand.take_up(ask)
         return True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, final
 
+import anyio
 import attrs
 
 from .._model.dead_letter import DeadLetter, Reason
@@ -79,4 +80,5 @@ class DeadLetters:
         self._counts[reason] += 1
         self._recent.append(letter)
         for listener in self._listeners:
-            listener.send_nowait(letter)
+            with suppress(anyio.ClosedResourceError):  # it closed its end before it left the block
+                listener.send_nowait(letter)

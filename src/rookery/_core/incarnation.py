@@ -33,6 +33,7 @@ class Incarnation:
         "_children",
         "_failures",
         "_interrupt",
+        "_over",
         "_scope",
         "_task_scopes",
         "_tasks_done",
@@ -52,6 +53,7 @@ class Incarnation:
         self._scope = anyio.CancelScope(shield=True)
         self._failures: list[Exception] = []
         self._interrupt: BaseException | None = None
+        self._over = False  # the behaviour has returned or crashed
         self._task_scopes: dict[anyio.CancelScope, None] = {}
         self._tasks_done: Latch | None = None
         self._children: Children | None = None
@@ -69,10 +71,13 @@ class Incarnation:
         except BaseException as error:  # noqa: BLE001  # every exit is a value from here on
             self._departed(error)
         cell.system.left()
+        self._over = True
         await self._end_tasks()
+        # Before the children end: one of them may be waiting for an answer from here.
+        self._settle(self._crash())
+        cell.nobody_receives()
         await self._end_children()
         crash = self._crash()
-        self._settle(crash)
         cell.incarnation_ended(self._exit(crash), self._interrupt)
 
     def become_ready(self) -> None:
@@ -93,7 +98,13 @@ class Incarnation:
         self._scope.cancel()
 
     def start_soon(self, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None) -> None:
-        """Run a further task, ended with the behaviour."""
+        """Run a further task, ended with the behaviour.
+
+        Raises:
+            ActorStopped: if the behaviour has ended.
+        """
+        if self._over:
+            raise ActorStopped(f"{self.cell.path} has ended and can start no more tasks")
         scope = anyio.CancelScope(shield=True)
         self._task_scopes[scope] = None
         self.cell.system.start_task(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
@@ -104,7 +115,7 @@ class Incarnation:
         Raises:
             ActorStopped: if it is ending.
         """
-        if self.cell.stop_asked.is_set:
+        if self._over or self.cell.stop_asked.is_set:
             raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
         if self._children is None:
             self._children = self.cell.system.family_of(self.cell.path, on_failure=self.crash)
@@ -130,17 +141,19 @@ class Incarnation:
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # becomes the actor's crash
-            self._departed(error)
-            self._scope.cancel()
+            if self._departed(error):
+                self._scope.cancel()
         del self._task_scopes[scope]
         if self._tasks_done is not None and not self._task_scopes:
             self._tasks_done.set()
 
-    def _departed(self, error: BaseException) -> None:
+    def _departed(self, error: BaseException) -> bool:
+        """Keep what left the behaviour or a task; False if that was a normal end."""
         crash, interrupt = departure(error, self.cell.path)
         if crash is not None:
             self._failures.append(crash)
         self._interrupt = self._interrupt or interrupt
+        return crash is not None or interrupt is not None
 
     async def _end_tasks(self) -> None:
         if self._task_scopes:

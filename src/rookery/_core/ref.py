@@ -194,8 +194,8 @@ class ActorRef(Generic[M_contra]):
             ActorStopped: if the actor has ended or is ending.
         """
         cell = self._on_loop()
-        cell.pause()
         await cell.system.loop.checkpoint()
+        cell.pause()
 
     async def resume(self) -> None:
         """Hand it messages again. Idempotent.
@@ -204,8 +204,8 @@ class ActorRef(Generic[M_contra]):
             ActorStopped: if the actor has ended or is ending.
         """
         cell = self._on_loop()
-        cell.resume()
         await cell.system.loop.checkpoint()
+        cell.resume()
 
     def __repr__(self) -> str:
         where = self._name if self._cell is None else self._cell.path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, final
 
+from .._model.dead_letter import Reason
 from .._model.errors import AlreadyAnswered, AskTimeout
 from ._parking import uninterrupted
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ._parking import Loop
+    from .cell import Cell
 
 
 @final
@@ -23,15 +25,28 @@ class Ask:
     be harmed by its callers.
     """
 
-    __slots__ = ("_error", "_settled", "_spot", "_value", "asker_left", "deadline", "request", "twin")
+    __slots__ = (
+        "_error",
+        "_spot",
+        "_value",
+        "asker_left",
+        "deadline",
+        "priority",
+        "request",
+        "settled",
+        "target",
+        "twin",
+    )
 
-    def __init__(self, loop: Loop, request: object, deadline: float) -> None:
+    def __init__(self, loop: Loop, request: object, target: Cell, priority: int, deadline: float) -> None:
         self.request = request
+        self.target = target  # who is to answer; changed by a forward
+        self.priority = priority
         self.deadline = deadline  # on the loop's clock; math.inf for none
         self.asker_left = False
         self.twin: Ask | None = None  # the same request object, asked again, in the same hand
         self._spot = loop.spot()
-        self._settled = False
+        self.settled = False
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -47,6 +62,8 @@ class Ask:
             await self._spot.park()
         except BaseException:
             self.asker_left = True
+            if self.settled and self._error is None:  # answered and cancelled in the same tick
+                self.target.dead_letter(self._value, Reason.LATE_REPLY)
             raise
         if self._error is not None:
             try:
@@ -57,18 +74,18 @@ class Ask:
 
     def reply(self, value: object) -> bool:
         """Settle with a value; False if nobody waits for it any more."""
-        if self._settled or self.asker_left:
+        if self.settled or self.asker_left:
             return False
-        self._settled = True
+        self.settled = True
         self._value = value
         self._spot.wake()
         return True
 
     def fail(self, error: BaseException) -> bool:
         """Settle with an error, to be raised in the asker; False if nobody waits for it any more."""
-        if self._settled or self.asker_left:
+        if self.settled or self.asker_left:
             return False
-        self._settled = True
+        self.settled = True
         self._error = error
         self._spot.wake()
         return True
