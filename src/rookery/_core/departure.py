@@ -33,7 +33,7 @@ def departure(error: BaseException, path: str) -> tuple[Exception | None, BaseEx
         return None, None
     strays, rest = rest.split(cancelled)
     if rest is None:
-        return stray_cancellation(strays or error, path), None
+        return stray_cancellation(_unwrapped(strays, error, BaseException) or error, path), None
     crash, interrupt = rest.split(Exception)
     return _unwrapped(crash, error, Exception), _unwrapped(interrupt, error, BaseException)
 
