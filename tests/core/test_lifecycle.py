@@ -8,11 +8,14 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 from rookery import (
     ActorRef,
     ActorState,
     ActorStopped,
+    Backoff,
     Context,
     NotStarted,
     Overflow,
@@ -116,7 +119,7 @@ async def test_a_start_failure_is_raised_in_the_spawner() -> None:
                 await system.spawn(spec)
             assert isinstance(raised.value.__cause__, OSError)
             assert (spec.ref.state, spec.ref.statistics().restarts) == (ActorState.FAILED, 0)
-        with pytest.raises(ActorStopped, match="failed.*no disk"):
+        with pytest.raises(ActorStopped, match=r"failed.*no disk"):
             await spec.ref.send(1)
 
 
@@ -137,12 +140,21 @@ async def test_a_start_that_takes_too_long_fails() -> None:
         assert cleaned_up.is_set()
 
 
-async def test_a_start_that_is_ready_in_time_is_not_timed_out_later() -> None:
-    """The timeout bounds the start only."""
-    async with open_system() as system:
-        ref = await system.spawn(child(recorder, []).options(start_timeout=0.02))
-        await anyio.sleep(0.04)
-        assert (ref.state, ref.statistics().restarts) == (ActorState.RUNNING, 0)
+def test_a_start_that_is_ready_in_time_is_not_timed_out_later() -> None:
+    """The timeout bounds the start only, of each incarnation anew."""
+
+    async def slow(ctx: Context[Any]) -> None:
+        await trio.sleep(29)
+        await recorder(ctx, [])
+
+    async def main() -> None:
+        async with open_system() as system:
+            ref = await system.spawn(slow)
+            await ref.send("crash")
+            await trio.sleep(1000)
+            assert (ref.state, ref.statistics().restarts) == (ActorState.RUNNING, 1)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 async def test_a_cancelled_spawn_takes_its_actor_along() -> None:
@@ -329,7 +341,7 @@ async def test_a_batch_has_at_least_one_and_at_most_what_was_asked() -> None:
         for number in range(5):
             ref.send_nowait(number)
         await settle()
-        assert sum(batches, []) == list(range(5))
+        assert [number for batch in batches for number in batch] == list(range(5))
         assert {len(batch) for batch in batches} <= {1, 2}
         assert ref.statistics().restarts == 0
 
@@ -337,22 +349,22 @@ async def test_a_batch_has_at_least_one_and_at_most_what_was_asked() -> None:
 async def test_a_timeout_while_receiving_loses_nothing() -> None:
     """The actor may go on receiving after it."""
     received: list[Any] = []
+    waited = anyio.Event()
 
     async def patient(ctx: Context[Any]) -> None:
         ctx.ready()
         for timeout in (0, -1, 0.01):
             with pytest.raises(TimeoutError):
                 await ctx.receive(timeout=timeout)
-        received.append("waited")
+        waited.set()
         received.append(await ctx.receive(timeout=60))
 
     async with open_system() as system:
         ref = await system.spawn(patient)
-        while not received:
-            await anyio.sleep(0.005)
+        await waited.wait()
         await ref.send("item")
         await ref.wait_stopped()
-        assert received == ["waited", "item"]
+        assert received == ["item"]
 
 
 async def test_a_message_of_a_wrong_type_is_refused_where_it_is_sent() -> None:
@@ -564,7 +576,7 @@ async def test_nothing_can_be_started_by_what_has_ended() -> None:
                 await settle()
             with pytest.raises(ActorStopped, match="/behaviour has ended and can start no more tasks"):
                 kept[0].start_soon(anyio.sleep_forever)
-            with pytest.raises(ActorStopped, match="/behaviour .* can have no more children"):
+            with pytest.raises(ActorStopped, match=r"/behaviour .* can have no more children"):
                 await kept[0].spawn(recorder, [])
 
 
@@ -633,17 +645,16 @@ async def test_a_restart_does_not_see_the_variables_of_whoever_caused_it() -> No
             ctx.ready()
             variable.set("crashing")
             raise ValueError
+        again.set()
         await ctx.receive()
 
+    again = anyio.Event()
     token = variable.set("declared")
     async with open_system() as system:
-        from rookery import Backoff
-
         ref = await system.spawn(child(behaviour).options(backoff=Backoff(0.01)))
         variable.set("later")
-        while not ref.statistics().restarts:
-            await anyio.sleep(0.005)
-        await settle()
+        await again.wait()
+        assert ref.statistics().restarts == 1
     variable.reset(token)
     assert seen == ["declared", "declared"]
 
