@@ -199,12 +199,15 @@ class Kernel:
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The global and local size of a launch with these arguments, which have been checked."""
         sides = (self._length(args),) if size is None else understand_size(self.name, "size", size)
-        group = self._required if local is None else understand_size(self.name, "local", local)
-        if self._required is not None and group != self._required:
-            raise ArgumentValueError(
-                f"local={local} of kernel {self.name!r} contradicts its reqd_work_group_size, {self._required}: "
-                "leave local out"
-            )
+        group = None if local is None else understand_size(self.name, "local", local)
+        if self._required is not None:
+            required = self._required[: len(sides)]
+            if group not in (None, required):
+                raise ArgumentValueError(
+                    f"local={local} of kernel {self.name!r} contradicts its reqd_work_group_size, {required}: "
+                    "leave local out"
+                )
+            group = required
         return work_sizes(self.name, sides, group, self._preferred, self._largest)
 
     def _length(self, args: Sequence[Argument]) -> int:

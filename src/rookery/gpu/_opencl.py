@@ -5,6 +5,7 @@ Thin typed functions over what the rest needs, and the traps of that library nam
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -160,9 +161,9 @@ class _SharedMemory:
 
     __slots__ = ("__array_interface__", "_memory")
 
-    def __init__(self, memory: RawBuffer, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, memory: RawBuffer, address: int, nbytes: int) -> None:
         self._memory = memory
-        self.__array_interface__ = {"version": 3, "data": (address, False), "shape": shape, "typestr": dtype.str}
+        self.__array_interface__ = {"version": 3, "data": (address, False), "shape": (nbytes,), "typestr": "|u1"}
 
 
 def shared_address(queue: RawQueue, memory: RawBuffer) -> int:
@@ -180,7 +181,8 @@ def shared_address(queue: RawQueue, memory: RawBuffer) -> int:
 
 def shared_view(memory: RawBuffer, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """A numpy view of device memory at a host address. The memory cannot be reused before the view is gone."""
-    return np.asarray(_SharedMemory(memory, address, shape, dtype))
+    # As bytes first: the interface has no words for structured dtypes.
+    return np.asarray(_SharedMemory(memory, address, math.prod(shape) * dtype.itemsize)).view(dtype).reshape(shape)
 
 
 def copy_to_device(queue: RawQueue, memory: RawBuffer, host: npt.NDArray[Any], after: Sequence[Event] | None) -> Event:

@@ -1,0 +1,239 @@
+"""Cancelled at each await: the state is unchanged, or the operation is completed, and nothing in flight is freed."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import numpy as np
+import pytest
+
+from rookery import gpu
+from rookery.gpu._buffer import LARGE
+
+from .support import KERNELS, Gate, without_shared_memory
+
+
+async def test_cancelled_while_waiting_for_memory() -> None:
+    """The place in line is given up, and whoever is next is served at once."""
+    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+        first = await device.empty(2000)
+        async with anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope()
+            got: list[gpu.UnifiedBuffer] = []
+
+            async def large() -> None:
+                with scope:
+                    await device.empty(2400)
+
+            async def small() -> None:
+                got.append(await device.empty(100))
+
+            tasks.start_soon(large)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(small)
+            await anyio.wait_all_tasks_blocked()
+            assert (device.pool.statistics().waiting, got) == (2, [])
+            scope.cancel()
+        assert device.pool.statistics().waiting == 0
+        assert device.pool.statistics().active_bytes == first.reserved + got[0].reserved
+
+
+async def test_cancelled_in_the_tick_of_the_grant() -> None:
+    """What was granted is passed on; no byte is lost."""
+    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+        first = await device.empty(2000)
+        async with anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope()
+            served: list[int] = []
+
+            async def acquire(number: int, scope: anyio.CancelScope) -> None:
+                with scope:
+                    async with device.pool.lease(2000):
+                        served.append(number)
+
+            tasks.start_soon(acquire, 1, scope)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(acquire, 2, anyio.CancelScope())
+            await anyio.wait_all_tasks_blocked()
+            device.pool.release(first)
+            scope.cancel()
+        # On trio a task that was woken is not cancelled before it waits again; on asyncio it is.
+        assert served in ([2], [1, 2])
+        assert device.pool.statistics().active_bytes == 0
+
+
+async def test_cancelled_while_a_kernel_runs() -> None:
+    """The task is cancelled at once; the memory stays charged until the kernel is done, then it is reused."""
+    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        with Gate(device.queue) as gate:
+            with anyio.CancelScope() as scope:
+                async with device.pool.lease(2000) as buffer:
+                    buffer.copy_from(np.zeros(2000, np.float32))
+                    handle = buffer.device.int_ptr
+                    scope.cancel()
+                    await increment(buffer)
+            assert scope.cancelled_caught
+            seen = device.pool.statistics()
+            assert (seen.active_bytes, seen.in_flight_bytes) == (0, buffer.reserved)
+            assert device.pool.try_acquire(2000) is None, "its memory is still in use"
+            async with anyio.create_task_group() as tasks:
+                got: list[gpu.UnifiedBuffer] = []
+
+                async def next_one() -> None:
+                    got.append(await device.empty(2000))
+
+                tasks.start_soon(next_one)
+                await anyio.wait_all_tasks_blocked()
+                assert got == []
+                gate.open()
+        assert got[0].device.int_ptr == handle
+        assert device.pool.statistics().in_flight_bytes == 0
+
+
+async def test_cancelled_while_reading(either: gpu.Device) -> None:
+    """The transfer goes on, once, and the buffer is as it should be."""
+    increment = await either.kernel(KERNELS, "increment")
+    buffer = await either.upload(np.zeros(10, np.float32))
+    with Gate(either.queue) as gate:
+        increment.submit(buffer)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await buffer.read()
+        assert scope.cancelled_caught
+        gate.open()
+    assert (await buffer.read()).tolist() == [1] * 10
+    assert either.statistics().downloads <= 1
+
+
+async def test_cancelled_while_writing(either: gpu.Device) -> None:
+    """Waiting for a launch that reads it: nothing was written."""
+    program = await either.build(KERNELS)
+    buffer, out = await either.upload(np.zeros(10, np.float32)), await either.empty(10)
+    with Gate(either.queue) as gate:
+        program.kernel("add").submit(buffer, buffer, out, 10)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await buffer.write(np.ones(10, np.float32))
+        assert scope.cancelled_caught
+        gate.open()
+    assert (await buffer.read()).tolist() == [0] * 10
+
+
+async def test_cancelled_while_a_large_array_is_copied(device: gpu.Device) -> None:
+    """All of it will be there; until then nobody else may touch the buffer."""
+    increment = await device.kernel(KERNELS, "increment")
+    buffer = await device.empty(LARGE)
+    hold = threading.Event()
+    device.copies.submit(hold.wait, (), lambda: "holding copies back")
+    try:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await buffer.write(np.full(LARGE, 5, np.float32))
+        assert scope.cancelled_caught
+        with pytest.raises(gpu.BufferBusy, match=r"argument 'x' .* which is being copied: await its write\(\) or read"):
+            increment.submit(buffer)
+    finally:
+        hold.set()
+    assert (await buffer.read() == 5).all()
+
+
+async def test_a_released_buffer_is_not_reused_while_it_is_copied() -> None:
+    """A copy counts as much as a command."""
+    async with gpu.open_device("pocl", memory_limit=5 << 20) as device:
+        hold = threading.Event()
+        device.copies.submit(hold.wait, (), lambda: "holding copies back")
+        try:
+            with anyio.CancelScope() as scope:
+                async with device.pool.lease(LARGE) as buffer:
+                    scope.cancel()
+                    await buffer.write(np.full(LARGE, 5, np.float32))
+            assert device.pool.statistics().in_flight_bytes == buffer.reserved
+            assert device.pool.try_acquire(LARGE) is None
+        finally:
+            hold.set()
+        device.pool.release(await device.empty(LARGE))
+
+
+async def test_cancelled_upload_gives_its_buffer_back(either: gpu.Device) -> None:
+    """At whichever await it happens; a small one may be through before it first waits."""
+    for size in (10, LARGE):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            either.pool.release(await either.upload(np.zeros(size, np.float32)))
+        await either.copies.drain()
+        await either.synchronize()
+        assert scope.cancelled_caught or size == 10
+        assert either.pool.statistics().active_bytes == either.pool.statistics().in_flight_bytes == 0
+
+
+async def test_cancelled_transfer_to_the_device_goes_on(device: gpu.Device) -> None:
+    """And is not made twice."""
+    without_shared_memory(device)
+    buffer = await device.empty(10)
+    buffer.copy_from(np.ones(10, np.float32))
+    with Gate(device.queue) as gate:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await buffer.ensure_on_device()
+        gate.open()
+    await buffer.ensure_on_device()
+    assert scope.cancelled_caught
+    assert buffer.state is gpu.BufferState.SYNCHRONIZED
+    assert device.statistics().uploads == 1
+
+
+async def test_cancelled_while_compiling(device: gpu.Device) -> None:
+    """The compiler finishes what it began before the device is closed."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await device.build(KERNELS)
+    assert scope.cancelled_caught
+    await device.build(KERNELS)
+
+
+async def test_cancelled_while_synchronizing(device: gpu.Device) -> None:
+    """Nothing happens to what it waited for."""
+    increment = await device.kernel(KERNELS, "increment")
+    buffer = await device.upload(np.zeros(10, np.float32))
+    with Gate(device.queue) as gate:
+        operation = increment.submit(buffer)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await device.synchronize()
+        assert scope.cancelled_caught
+        assert not operation.done
+        gate.open()
+    await device.synchronize()
+    assert operation.done
+
+
+async def test_a_cancelled_block_waits_for_its_kernels() -> None:
+    """No kernel outlives the block."""
+    with anyio.CancelScope() as scope:
+        async with gpu.open_device("pocl") as device:
+            increment = await device.kernel(KERNELS, "increment")
+            buffer = await device.upload(np.zeros(10, np.float32))
+            gate = Gate(device.queue)
+            operation = increment.submit(buffer)
+            async with anyio.create_task_group() as tasks:
+
+                async def cancel() -> None:
+                    scope.cancel()
+                    gate.open()
+
+                tasks.start_soon(cancel)
+                await operation
+    assert scope.cancelled_caught
+    assert operation.done
+
+
+async def test_acquiring_yields_now_and_then(device: gpu.Device) -> None:
+    """A task that never has to wait for memory lets the others run, and can be cancelled."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(1000):
+            device.pool.release(await device.pool.acquire(10))
+    assert scope.cancelled_caught
+    assert device.pool.statistics().active_bytes == 0

@@ -1,0 +1,369 @@
+"""Choosing, opening and closing devices, and what is said where it cannot be done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import attrs
+import numpy as np
+import pytest
+import trio
+
+from rookery import gpu
+from rookery._core._parking import current_loop
+from rookery._model.errors import RookeryError, WrongLoop
+from rookery.gpu._pocl import architecture_level, cache_folder
+from rookery.gpu._select import select
+
+from .support import KERNELS, Gate
+
+# --- choosing ---------------------------------------------------------------------------------------
+
+POCL = gpu.DeviceInfo(
+    index=0, name="pthread-AMD EPYC", vendor="AuthenticAMD", platform="Portable Computing Language", kind="cpu",
+    driver="3.0", global_memory=1 << 32, max_allocation=1 << 30, compute_units=2, max_work_group_size=4096,
+    shares_host_memory=True, fp64=True, fp16=False,
+)  # fmt: skip
+INTEL = attrs.evolve(POCL, name="Intel(R) Xeon(R)", vendor="Intel(R) Corporation", platform="Intel(R) OpenCL")
+NVIDIA = attrs.evolve(
+    POCL, name="NVIDIA H100 80GB HBM3", vendor="NVIDIA Corporation", platform="NVIDIA CUDA", kind="gpu"
+)
+
+
+def numbered(*infos: gpu.DeviceInfo) -> list[gpu.DeviceInfo]:
+    return [attrs.evolve(info, index=index) for index, info in enumerate(infos)]
+
+
+@pytest.mark.parametrize(
+    ("selector", "environment", "expected"),
+    [
+        (None, None, 2),
+        (None, "", 2),
+        (None, "intel", 0),
+        (None, "1", 1),
+        ("pocl", "intel", 1),
+        ("gpu", None, 2),
+        ("cpu", None, 0),
+        ("GPU", None, 2),
+        ("nvidia", None, 2),
+        ("h100", None, 2),
+        ("Portable Computing Language", None, 1),
+        ("epyc", None, 1),
+        (0, "gpu", 0),
+        ("2", None, 2),
+    ],
+)
+def test_a_selector_picks_one(selector: str | int | None, environment: str | None, expected: int) -> None:
+    """A name, vendor or platform, or part of one; a kind; an index. The argument counts before the environment."""
+    assert select(numbered(INTEL, POCL, NVIDIA), selector, environment).index == expected
+
+
+def test_without_a_gpu_it_is_pocl_and_never_silently_the_first() -> None:
+    """The first may be anything."""
+    assert select(numbered(INTEL, POCL), None, None).is_pocl
+    with pytest.raises(gpu.NoDevice, match=r"neither a GPU nor PoCL, only \[0\] Intel.*open_device\(0\), or install"):
+        select(numbered(INTEL), None, None)
+
+
+@pytest.mark.parametrize(
+    ("selector", "environment", "shown"),
+    [
+        ("tpu", None, r"'tpu'; there is \[0\] Intel\(R\) Xeon\(R\) \(cpu, Intel\(R\) OpenCL\), \[1\] pthread-AMD EPYC"),
+        (7, None, "7; there is"),
+        (-1, None, "-1; there is"),
+        (None, "matrox", "ROOKERY_DEVICE=matrox; there is"),
+        ("gpu", None, r"'gpu'; there is .*; for a GPU, install a driver"),
+    ],
+)
+def test_an_unknown_device_is_named_with_those_there_are(
+    selector: str | int | None, environment: str | None, shown: str
+) -> None:
+    """One error, a `LookupError`."""
+    with pytest.raises(LookupError, match=f"no OpenCL device answers to {shown}") as caught:
+        select(numbered(INTEL, POCL), selector, environment)
+    assert isinstance(caught.value, RookeryError)
+
+
+@pytest.mark.parametrize("selector", [True, 1.5, b"gpu"])
+def test_other_selectors_are_type_errors(selector: object) -> None:
+    """Not taken for an index."""
+    with pytest.raises(TypeError, match=r'selected by name, vendor, "gpu", "cpu" or index, got '):
+        select(numbered(POCL), selector, None)  # type: ignore[arg-type]
+
+
+async def test_a_real_device_is_found_by_everything_it_is_called() -> None:
+    """And by the environment."""
+    found = gpu.devices()
+    assert [info.index for info in found] == list(range(len(found)))
+    mine = next(info for info in found if info.is_pocl)
+    assert mine.shares_host_memory
+    for selector in ("pocl", mine.name, mine.index, str(mine.index)):
+        async with gpu.open_device(selector) as device:
+            assert device.info == mine
+    with pytest.raises(gpu.NoDevice, match=r"'no such thing'; there is .*Portable"):
+        await gpu.open_device("no such thing").__aenter__()
+
+
+async def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the call does not."""
+    monkeypatch.setenv("ROOKERY_DEVICE", "pocl")
+    async with gpu.open_device() as device:
+        assert device.info.is_pocl
+    monkeypatch.setenv("ROOKERY_DEVICE", "abacus")
+    with pytest.raises(gpu.NoDevice, match="ROOKERY_DEVICE=abacus"):
+        await gpu.open_device().__aenter__()
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True])
+async def test_a_memory_limit_is_a_number_of_bytes(limit: object) -> None:
+    """The error shows how to write one."""
+    with pytest.raises(ValueError, match=r"memory_limit is a number of bytes above zero, got .*: write 256 << 20"):
+        await gpu.open_device("pocl", memory_limit=limit).__aenter__()  # type: ignore[arg-type]
+
+
+async def test_more_than_the_device_can_allocate_is_refused(device: gpu.Device) -> None:
+    """At once."""
+    with pytest.raises(gpu.OutOfDeviceMemory, match=r"is more than .* can allocate at once, .*: split it"):
+        await device.empty(device.info.max_allocation + 1, np.int8)
+
+
+# --- other machines, in processes of their own --------------------------------------------------------
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("missing", ["pyopencl", "numpy"])
+def test_without_the_extra_the_import_says_what_to_install(missing: str) -> None:
+    """One error, an `ImportError`."""
+    done = run(
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from rookery._model.errors import RookeryError\n"
+        "try:\n import rookery.gpu\n"
+        "except ImportError as error: assert isinstance(error, RookeryError); print(error)"
+    )
+    assert done.stderr == ""
+    assert f"rookery.gpu needs numpy and pyopencl (import of {missing} halted" in done.stdout
+    assert 'pip install "rookery[gpu]", or "rookery[pocl]"' in done.stdout
+
+
+def test_without_any_platform_the_error_says_what_to_install(tmp_path: Path) -> None:
+    """And listing devices finds none."""
+    done = run(
+        "import trio; from rookery import gpu\n"
+        "assert gpu.devices() == []\n"
+        "async def main():\n"
+        "    try:\n        await gpu.open_device('gpu').__aenter__()\n"
+        "    except gpu.NoDevice as error: print(error)\n"
+        "trio.run(main)",
+        OCL_ICD_VENDORS=str(tmp_path / "nothing"),
+    )
+    assert done.stderr == ""
+    assert "no OpenCL device was found: install a driver for your GPU" in done.stdout
+    assert 'pip install "rookery[pocl]"' in done.stdout
+
+
+def test_an_unwritable_cache_folder_is_replaced(tmp_path: Path) -> None:
+    """PoCL would silently have no devices."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    done = run(
+        "import os, trio; from rookery import gpu\n"
+        f"async def main():\n    async with gpu.open_device('pocl') as device:\n"
+        f"        await device.build({KERNELS!r})\n        print(os.environ['POCL_CACHE_DIR'])\n"
+        "trio.run(main)",
+        XDG_CACHE_HOME=str(blocked),
+        POCL_CACHE_DIR="",
+    )
+    assert done.stderr == ""
+    assert "rookery-pocl-" in done.stdout
+    assert not Path(done.stdout.strip()).exists(), "removed at exit"
+
+
+def test_where_pocl_keeps_its_cache() -> None:
+    """PoCL's own rule."""
+    assert cache_folder({"POCL_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
+    assert cache_folder({"XDG_CACHE_HOME": "/b", "HOME": "/c"}) == Path("/b/pocl/kcache")
+    assert cache_folder({"HOME": "/c"}) == Path("/c/.cache/pocl/kcache")
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [
+        ("fpu sse sse2", "x86-64"),
+        ("sse2 cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3", "x86-64-v2"),
+        ("cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe", "x86-64-v3"),
+        (
+            "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe avx512bw avx512cd "
+            "avx512dq avx512f avx512vl",
+            "x86-64-v4",
+        ),
+        ("avx512f avx512bw avx512cd avx512dq avx512vl", "x86-64"),
+    ],
+)
+def test_processors_that_pocl_does_not_know_have_a_level(flags: str, level: str) -> None:
+    """The highest of which they have everything."""
+    assert architecture_level(flags.split()) == level
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_is_told() -> None:
+    """Where drivers hang."""
+    done = run(
+        "import os, sys, trio, warnings; from rookery import gpu\n"
+        "warnings.simplefilter('ignore')\n"
+        "async def main():\n"
+        "    async with gpu.open_device('pocl') as device:\n"
+        "        child = os.fork()\n"
+        "        if child == 0:\n"
+        "            for use in (gpu.devices, device.check_usable, lambda: device.pool.try_acquire(4)):\n"
+        "                try:\n                    use()\n"
+        "                except gpu.ForkedProcess as error: print(error, flush=True)\n"
+        "            os._exit(0)\n"
+        "        assert os.waitpid(child, 0)[1] == 0\n"
+        "        await device.empty(4)\n"
+        "trio.run(main)"
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("which forked this one") == 3
+    assert 'multiprocessing.get_context("spawn")' in done.stdout
+
+
+# --- loops, threads, and the end ----------------------------------------------------------------------
+
+
+def test_loops_in_several_threads_have_devices_of_their_own() -> None:
+    """Nothing is shared by them."""
+    sums: list[float] = []
+
+    async def main() -> None:
+        async with gpu.open_device("pocl") as device:
+            increment = await device.kernel(KERNELS, "increment")
+            buffer = await device.upload(np.zeros(1000, np.float32))
+            for _ in range(20):
+                await increment(buffer)
+            sums.append(float((await buffer.read()).sum()))
+
+    threads = [threading.Thread(target=trio.run, args=(main,)) for _ in range(3)]
+    threads += [threading.Thread(target=anyio.run, args=(main,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sums == [20_000.0] * 6
+
+
+async def test_use_from_another_thread_is_refused(device: gpu.Device) -> None:
+    """A device belongs to the loop that opened it."""
+
+    def elsewhere() -> None:
+        with pytest.raises(WrongLoop, match=r"belongs to the event loop that opened it, in another thread"):
+            device.pool.try_acquire(4)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+
+
+async def test_after_the_block_everything_says_so() -> None:
+    """Whatever is used."""
+    async with gpu.open_device("pocl") as device:
+        kernel = await device.kernel(KERNELS, "increment")
+        buffer = await device.upload(np.zeros(4, np.float32))
+        program = await device.build(KERNELS)
+    closed = "is closed: use it inside its `async with open_device"
+    with pytest.raises(gpu.DeviceClosed, match=closed):
+        await device.empty(4)
+    with pytest.raises(gpu.DeviceClosed, match=closed):
+        await kernel(buffer)
+    with pytest.raises(gpu.DeviceClosed, match=closed):
+        await buffer.read()
+    with pytest.raises(gpu.DeviceClosed, match=closed):
+        device.pool.release(buffer)
+    with pytest.raises(gpu.DeviceClosed, match=closed):
+        program.kernel("add")
+    with pytest.raises(gpu.DeviceClosed, match=closed):
+        await device.build(KERNELS)
+    seen = device.statistics().pool
+    assert (seen.active_bytes, seen.in_flight_bytes, seen.held_bytes) == (0, 0, 0)
+
+
+async def test_no_thread_outlives_the_block() -> None:
+    """All are joined."""
+    before = set(threading.enumerate())
+    async with gpu.open_device("pocl") as device:
+        increment = await device.kernel(KERNELS, "increment")
+        await increment(await device.upload(np.zeros(1 << 20, np.float32)))
+        async with device.open_queue() as queue:
+            await increment(await device.upload(np.zeros(4, np.float32)), queue=queue)
+        assert {thread.name for thread in set(threading.enumerate()) - before} >= {f"rookery: {device.queue.name}"}
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("rookery")]
+
+
+async def test_closing_sends_those_home_who_wait_for_memory() -> None:
+    """They would wait forever."""
+    opened = gpu.open_device("pocl", memory_limit=10_000)
+    device = await opened.__aenter__()
+    await device.empty(2000)
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            with pytest.raises(gpu.DeviceClosed, match="closed while this task waited for its memory"):
+                await device.empty(2000)
+
+        tasks.start_soon(wait)
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        await opened.__aexit__(None, None, None)
+
+
+async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.LogCaptureFixture) -> None:
+    """The block ends at its deadline, loudly, and says what is still in flight."""
+    opened = gpu.open_device("pocl", close_timeout=0)
+    device = await opened.__aenter__()
+    increment = await device.kernel(KERNELS, "increment")
+    buffer = await device.upload(np.zeros(4, np.float32))
+    with Gate(device.queue) as gate:
+        increment.submit(buffer)
+        with pytest.raises(
+            TimeoutError, match=r"did not finish within 0 s: 1 still in flight, <Operation kernel 'incr"
+        ):
+            await opened.__aexit__(None, None, None)
+        assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+        assert device.pool.statistics().in_flight_bytes == buffer.reserved, "its memory is not freed under it"
+        gate.open()
+    while device.queue.in_flight:
+        await current_loop().checkpoint()
+    assert device.pool.statistics().in_flight_bytes == 0
+
+
+async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_finish() -> None:
+    """It carries the complaint as a note."""
+    gates: list[Gate] = []
+
+    async def main() -> None:
+        async with gpu.open_device("pocl", close_timeout=0) as device:
+            increment = await device.kernel(KERNELS, "increment")
+            buffer = await device.upload(np.zeros(4, np.float32))
+            gates.append(Gate(device.queue))
+            increment.submit(buffer)
+            raise KeyError("the news")
+
+    with pytest.raises(KeyError, match="the news") as caught:
+        await main()
+    assert "did not finish within 0 s" in caught.value.__notes__[0]
+    gates[0].open()
