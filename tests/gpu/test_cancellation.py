@@ -134,6 +134,8 @@ async def test_cancelled_while_a_large_array_is_copied(device: gpu.Device) -> No
         assert scope.cancelled_caught
         with pytest.raises(gpu.BufferBusy, match=r"argument 'x' .* which is being copied: await its write\(\) or read"):
             increment.submit(buffer)
+        with pytest.raises(gpu.BufferBusy, match="is being written by another task"):
+            _ = buffer.host
     finally:
         hold.set()
     assert (await buffer.read() == 5).all()

@@ -119,8 +119,11 @@ class UnifiedBuffer:
         Raises:
             StaleHost: if the device side is newer.
             NoData: if nothing was written yet.
+            BufferBusy: if another task is writing a large array to it.
         """
         self._live()
+        if self._replacing is not None:
+            raise BufferBusy(f"{self!r} is being written by another task: await its write() first")
         if self._state not in HOST_READABLE:
             raise forbidden(self._state, Action.NEED_HOST)
         return self._host_side()
@@ -157,7 +160,7 @@ class UnifiedBuffer:
             CommandFailed: if a command it waits for failed.
         """
         self._live()
-        while step(self._state, Action.NEED_HOST)[1] is not None:
+        while self._replacing is not None or step(self._state, Action.NEED_HOST)[1] is not None:
             if self._replacing is not None:
                 await self._replacing
             elif not self.owner.info.shares_host_memory:
