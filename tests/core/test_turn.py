@@ -39,10 +39,10 @@ class Ticks:
 async def test_a_turn_is_over_after_64_messages():
     """Not one message earlier, and a new turn is as long."""
     turn = Turn(current_loop(), Clock())
-    assert [turn.over() for _ in range(MESSAGES)] == [False] * MESSAGES
-    assert turn.over()
+    assert [turn.count() for _ in range(MESSAGES)] == [True] * MESSAGES
+    assert not turn.count()
     turn.renew()
-    assert not turn.over()
+    assert turn.count()
     assert (MESSAGES, SECONDS) == (64, 0.001)
 
 
@@ -51,9 +51,9 @@ async def test_a_turn_is_over_after_a_millisecond():
     clock = Clock()
     turn = Turn(current_loop(), clock)
     clock.now = SECONDS / 2
-    assert not turn.over()
+    assert turn.count()
     clock.now = SECONDS
-    assert turn.over()
+    assert not turn.count()
 
 
 async def test_a_busy_sender_gives_way_every_64_messages():

@@ -10,6 +10,7 @@ import anyio
 
 from .._model.dead_letter import Reason
 from .._model.errors import StopRequested
+from .mailbox import NOTHING, Nothing
 from .reply import Ask
 from .spawner import Spawner
 
@@ -60,15 +61,8 @@ class Context(Spawner, Generic[M_co]):
             TimeoutError: if there was no message within ``timeout``.
             StopRequested: when the actor is asked to stop. Let it leave the behaviour: it is a normal end.
         """
-        if not self._incarnation.ready:
-            self._incarnation.become_ready()
-        if timeout is not None:
-            return await self._receive_within(timeout)
-        while True:
-            item = await self._mailbox.get()
-            if type(item) is not Ask or self._take_up(item):
-                self._cell.received += 1
-                return cast("M_co", item.request if type(item) is Ask else item)
+        message = self._poll()
+        return await self._receive(timeout) if message is NOTHING else message
 
     def receive_nowait(self) -> M_co:
         """The most urgent message, if there is one.
@@ -80,10 +74,9 @@ class Context(Spawner, Generic[M_co]):
         if not self._incarnation.ready:
             self._incarnation.become_ready()
         while True:
-            item = self._mailbox.get_nowait()
-            if type(item) is not Ask or self._take_up(item):
-                self._cell.received += 1
-                return cast("M_co", item.request if type(item) is Ask else item)
+            message = self._handed(self._mailbox.get_nowait())
+            if message is not NOTHING:
+                return message
 
     async def receive_batch(self, max_size: int) -> list[M_co]:
         """Waits for a message, then takes what else is there. If cancelled, nothing was taken.
@@ -102,10 +95,9 @@ class Context(Spawner, Generic[M_co]):
             raise ValueError(f"max_size must be 1 or more, got {max_size!r}")
         batch = [await self.receive()]
         while len(batch) < max_size and self._mailbox.available():
-            item = self._mailbox.get_nowait()
-            if type(item) is not Ask or self._take_up(item):
-                self._cell.received += 1
-                batch.append(cast("M_co", item.request if type(item) is Ask else item))
+            message = self._handed(self._mailbox.get_nowait())
+            if message is not NOTHING:
+                batch.append(message)
         return batch
 
     def __aiter__(self) -> Self:
@@ -113,8 +105,11 @@ class Context(Spawner, Generic[M_co]):
 
     async def __anext__(self) -> M_co:
         """Iteration ends at a graceful stop."""
+        message = self._poll()
+        if message is not NOTHING:
+            return message
         try:
-            return await self.receive()
+            return await self._receive(None)
         except StopRequested:
             raise StopAsyncIteration from None
 
@@ -249,14 +244,33 @@ class Context(Spawner, Generic[M_co]):
     def _family(self) -> Children:
         return self._incarnation.family()
 
-    async def _receive_within(self, timeout: float) -> M_co:
+    def _poll(self) -> M_co | Nothing:
+        """A message that is there already, which is nearly every one for a busy actor."""
+        if not self._incarnation.ready:
+            self._incarnation.become_ready()
+        item = self._mailbox.poll()
+        return NOTHING if item is NOTHING else self._handed(item)
+
+    async def _receive(self, timeout: float | None) -> M_co:
         system = self._cell.system
-        deadline = system.loop.now() + timeout
+        deadline = math.inf if timeout is None else system.loop.now() + timeout
         while True:
-            item = await self._mailbox.get_until(deadline, system.deadlines)
-            if type(item) is not Ask or self._take_up(item):
-                self._cell.received += 1
-                return cast("M_co", item.request if type(item) is Ask else item)
+            if timeout is None:
+                item = await self._mailbox.get()
+            else:
+                item = await self._mailbox.get_until(deadline, system.deadlines)
+            message = self._handed(item)
+            if message is not NOTHING:
+                return message
+
+    def _handed(self, item: object) -> M_co | Nothing:
+        """What the behaviour gets of an item from the mailbox; NOTHING for a request not to be served."""
+        if type(item) is Ask:
+            if not self._take_up(item):
+                return NOTHING
+            item = item.request
+        self._cell.received += 1
+        return cast("M_co", item)
 
     def _take_up(self, ask: Ask) -> bool:
         """Take a request in hand, unless it need not be served any more."""

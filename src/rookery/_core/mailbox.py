@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+import math
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
     from .turn import Turn
 
 T = TypeVar("T")
+
+
+class Nothing(Enum):
+    """The type of `NOTHING`."""
+
+    NOTHING = "nothing"
+
+
+NOTHING: Final = Nothing.NOTHING
+"""What `Mailbox.poll` gives when there is no item to take at once; an item may well be None."""
 
 
 @final
@@ -109,6 +121,19 @@ class Mailbox(Generic[T]):
     # ---- the senders' end
 
     @uninterrupted
+    def offer(self, item: T, priority: int = DEFAULT_PRIORITY) -> bool:
+        """Add an item, if that takes no waiting, no giving way and no error.
+
+        Nearly every `put` is this: one plain call, so that whoever sends needs no coroutine of ours.
+
+        Returns:
+            False if the item was not added, and `put` has to be awaited.
+        """
+        if self._closed is not None or not self._has_room() or not self._turn.count():
+            return False
+        self._push(item, priority)
+        return True
+
     async def put(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
         """Add an item, waiting for room under ``Overflow.BLOCK``.
 
@@ -118,29 +143,22 @@ class Mailbox(Generic[T]):
             MailboxFull: under ``Overflow.REJECT``, when full.
             Exception: what `close` was given, once closed.
         """
-        if self._turn.over():
-            await self._turn.give_way()
-        if self._closed is not None:
-            raise self._closed()
-        if self._has_room() or self._make_room(item, priority, wait=True):
-            self._push(item, priority)
-        elif self._overflow is Overflow.BLOCK:
-            self._blocked += 1
-            try:
-                await self._senders.wait(self._give_place_back)
-            finally:
-                self._blocked -= 1
-            self._use_place(item, priority)
+        if not self.offer(item, priority):
+            await self._put(item, priority)
 
-    @uninterrupted
     async def put_until(self, item: T, priority: int, deadline: float, deadlines: Deadlines) -> bool:
         """As `put`, but wait for room at most until ``deadline`` on the loop's clock.
 
         Returns:
             False if there was no room until then, so that the item was not added.
         """
-        if self._turn.over():
-            await self._turn.give_way()
+        return self.offer(item, priority) or await self._put(item, priority, deadline, deadlines)
+
+    @uninterrupted
+    async def _put(
+        self, item: T, priority: int, deadline: float = math.inf, deadlines: Deadlines | None = None
+    ) -> bool:
+        await self._turn.give_way_if_over()
         if self._closed is not None:
             raise self._closed()
         if self._has_room() or self._make_room(item, priority, wait=True):
@@ -148,7 +166,7 @@ class Mailbox(Generic[T]):
         elif self._overflow is Overflow.BLOCK:
             self._blocked += 1
             try:
-                in_time = await self._senders.wait_until(deadline, deadlines, self._give_place_back)
+                in_time = await _stand_in(self._senders, self._give_place_back, deadline, deadlines)
             finally:
                 self._blocked -= 1
             if not in_time:
@@ -182,6 +200,16 @@ class Mailbox(Generic[T]):
     # ---- the receivers' end
 
     @uninterrupted
+    def poll(self) -> T | Nothing:
+        """Take the most urgent item, if that takes no waiting, no giving way and no error.
+
+        Returns:
+            The item, or NOTHING, and `get` has to be awaited.
+        """
+        if self._halted is not None or self._held or not len(self._queue) or not self._turn.count():
+            return NOTHING
+        return self._pop()
+
     async def get(self) -> T:
         """Take the most urgent item, waiting for one if need be.
 
@@ -190,14 +218,9 @@ class Mailbox(Generic[T]):
         Raises:
             Exception: what `halt` was given, once halted.
         """
-        if self._turn.over():
-            await self._turn.give_way()
-        while not self._ready():
-            await self._receivers.wait(self._offer_item)
-            self._turn.renew()
-        return self._pop()
+        item = self.poll()
+        return await self._get() if item is NOTHING else item
 
-    @uninterrupted
     async def get_until(self, deadline: float, deadlines: Deadlines) -> T:
         """As `get`, but at most until ``deadline`` on the loop's clock.
 
@@ -205,10 +228,14 @@ class Mailbox(Generic[T]):
             TimeoutError: if there was nothing until then. Raising it has been a checkpoint.
             Exception: what `halt` was given, once halted.
         """
-        if self._turn.over():
-            await self._turn.give_way()
+        item = self.poll()
+        return await self._get(deadline, deadlines) if item is NOTHING else item
+
+    @uninterrupted
+    async def _get(self, deadline: float = math.inf, deadlines: Deadlines | None = None) -> T:
+        await self._turn.give_way_if_over()
         while not self._ready():
-            in_time = await self._receivers.wait_until(deadline, deadlines, self._offer_item)
+            in_time = await _stand_in(self._receivers, self._offer_item, deadline, deadlines)
             self._turn.renew()
             if not in_time and not self._ready():
                 raise TimeoutError
@@ -335,3 +362,14 @@ class Mailbox(Generic[T]):
     def _drop(self, item: T, priority: int, reason: Reason) -> None:
         self.dropped += 1
         self._discard(item, priority, reason)
+
+
+@uninterrupted
+async def _stand_in(
+    line: WaitingLine, pass_on: Callable[[], object], deadline: float, deadlines: Deadlines | None
+) -> bool:
+    """Wait in a line, with a deadline or without; False if the time ran out first."""
+    if deadlines is not None:
+        return await line.wait_until(deadline, deadlines, pass_on)
+    await line.wait(pass_on)
+    return True

@@ -90,8 +90,9 @@ class ActorRef(Generic[M_contra]):
             ValueError: for a priority out of range.
             WrongLoop: from another thread than the system's.
         """
-        cell = self.target_of(message, priority)
-        await cell.mailbox.put(message, priority)
+        mailbox = self.target_of(message, priority).mailbox
+        if not mailbox.offer(message, priority):
+            await mailbox.put(message, priority)
 
     def send_nowait(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
         """As `send`, but never waits.

@@ -39,13 +39,14 @@ class Turn:
         self._left = MESSAGES
         self._ends = self._clock() + SECONDS
 
-    def over(self) -> bool:
-        """Count one message; whether the task has to give way before it."""
+    def count(self) -> bool:
+        """Count one message; whether the task may go on with it, or has to give way first."""
         self._left -= 1
-        return self._left < 0 or self._clock() >= self._ends
+        return self._left >= 0 and self._clock() < self._ends
 
-    async def give_way(self) -> None:
-        """Let the others run. A checkpoint: if cancelled, nothing has happened."""
-        await self._loop.checkpoint()
-        self.renew()
-        self._left -= 1  # for the message it gave way before
+    async def give_way_if_over(self) -> None:
+        """Let the others run, if it is their turn. A checkpoint then: if cancelled, nothing has happened."""
+        if self._left < 0 or self._clock() >= self._ends:
+            await self._loop.checkpoint()
+            self.renew()
+            self._left -= 1  # for the message it gave way before
