@@ -123,6 +123,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_crash(anyio_backend_nam
     async with open_system() as system:
         ref = await system.spawn(behaviour)
         await until_restarted(ref, 1)
+        await settle()
         crash = ref.statistics().last_crash
         assert "let a cancellation out that nobody asked for" in str(crash)
         assert crash is not None
