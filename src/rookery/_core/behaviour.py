@@ -37,11 +37,11 @@ def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
     """
     parameter = _context_parameter(behaviour)
     annotation = parameter.annotation
-    if annotation is inspect.Parameter.empty:
-        return None
+    if annotation is inspect.Parameter.empty or parameter.kind is parameter.VAR_POSITIONAL:
+        return None  # `*args` are a wrapper's, whose annotation says nothing about the context
     if isinstance(annotation, str):
         annotation = _evaluate(annotation, behaviour)
-    if annotation is Context:
+    if annotation is Context or annotation is Any:
         return None
     if get_origin(annotation) is not Context:
         raise UnresolvedAnnotation(
