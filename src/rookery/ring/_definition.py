@@ -1,0 +1,172 @@
+"""What a kernel is: a function, and how it is to be run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from enum import Enum
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast, final
+
+import attrs
+
+from .._model.overflow import Overflow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from attrs import Attribute
+
+    from ._context import KernelContext
+
+    KernelFunction: TypeAlias = Callable[[KernelContext[Any, Any]], Awaitable[object]]
+
+MessageType: TypeAlias = type | UnionType | tuple[type, ...] | None
+"""What a queue accepts: what ``isinstance`` takes, or None for anything."""
+
+
+class BackpressureStrategy(Enum):
+    """What happens to a message that finds its queue full."""
+
+    BLOCK = "block"
+    """The sender waits for room."""
+    REJECT = "reject"
+    """The sender gets `MailboxFull`."""
+    DROP_OLDEST = "drop_oldest"
+    """The oldest message of the least urgent level present makes room, the newcomer included."""
+
+    @property
+    def overflow(self) -> Overflow:
+        """The same in the core's terms."""
+        return Overflow[self.name]
+
+
+class Overrides(TypedDict, total=False):
+    """What `RingKernelRuntime.launch` may change of a kernel's definition; as in `ring_kernel`."""
+
+    input_type: MessageType
+    output_type: MessageType
+    queue_size: int
+    backpressure: BackpressureStrategy | str
+
+
+def _strategy(value: BackpressureStrategy | str) -> BackpressureStrategy:
+    try:
+        return BackpressureStrategy(value)
+    except ValueError:
+        choices = ", ".join(f"BackpressureStrategy.{known.name} or {known.value!r}" for known in BackpressureStrategy)
+        raise ValueError(f"backpressure is one of {choices}, got {value!r}") from None
+
+
+def _name(_: object, __: Attribute[str], value: str) -> None:
+    if not isinstance(value, str) or not value or "/" in value:
+        raise ValueError(
+            f"kernel_id is a string of 1 or more characters without '/', got {value!r}: "
+            'write `@ring_kernel(kernel_id="calculator")`'
+        )
+
+
+def _size(_: object, __: Attribute[int], value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"queue_size is how many messages each queue holds, an integer from 1 on, got {value!r}")
+
+
+def _checkable(_: object, attribute: Attribute[MessageType], value: MessageType) -> None:
+    try:
+        if value is not None:
+            isinstance(None, value)
+    except TypeError:
+        raise TypeError(
+            f"{attribute.name} is a class, a union or a tuple of classes, or None for anything, got {value!r}: "
+            f"write `{attribute.name}=Request`"
+        ) from None
+
+
+def _async(_: object, __: Attribute[KernelFunction], value: KernelFunction) -> None:
+    if not inspect.iscoroutinefunction(plain_function(value)):
+        raise TypeError(
+            f"a ring kernel is an async function that takes its context, got {value!r}: "
+            "write `async def kernel(ctx: KernelContext[Request, Response]) -> None`"
+        )
+
+
+@final
+@attrs.frozen(kw_only=True)
+class KernelDefinition:
+    """A kernel function and its options; see `ring_kernel` for what each means."""
+
+    kernel_id: str = attrs.field(validator=_name)
+    function: KernelFunction = attrs.field(validator=_async)
+    input_type: MessageType = attrs.field(default=None, validator=_checkable)
+    output_type: MessageType = attrs.field(default=None, validator=_checkable)
+    queue_size: int = attrs.field(default=1000, validator=_size)
+    backpressure: BackpressureStrategy = attrs.field(default=BackpressureStrategy.BLOCK, converter=_strategy)
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """Module and qualified name of the function. Reading the same source again gives the same origin."""
+        function = plain_function(self.function)
+        return (getattr(function, "__module__", None) or "?", getattr(function, "__qualname__", repr(function)))
+
+    @property
+    def where(self) -> str:
+        """Where the function is defined, for messages."""
+        code = getattr(plain_function(self.function), "__code__", None)
+        place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+        return f"{'.'.join(self.origin)}{place}"
+
+    def changed(self, **changes: Any) -> KernelDefinition:
+        """The same with other options.
+
+        Raises:
+            TypeError: for an option that does not exist, or a type that cannot be checked.
+            ValueError: for a value out of range.
+        """
+        options = set(Overrides.__annotations__)
+        unknown = changes.keys() - options - {"kernel_id", "function"}
+        if unknown:
+            raise TypeError(
+                f"a kernel has no option {' or '.join(sorted(unknown))}; "
+                f"what can be changed at its launch is {', '.join(sorted(options))}"
+            )
+        return attrs.evolve(self, **changes)
+
+    def check_callable(self) -> None:
+        """Make sure the function can be called with a context.
+
+        Raises:
+            TypeError: if it takes no argument, or needs more.
+        """
+        signature = inspect.signature(self.function)
+        try:
+            signature.bind(None)
+        except TypeError as error:
+            raise TypeError(
+                f"{self.where} cannot be called with a context alone ({error}): a ring kernel is "
+                "`async def kernel(ctx)`; a method is launched bound, `runtime.launch(kernel_id, object.method)`"
+            ) from None
+
+
+def wrong_type(message: object, accepted: MessageType, what: str) -> TypeError:
+    """The error for a message of a type that is not accepted where it was to go."""
+    return TypeError(f"{what} takes {_type_name(accepted)}, got {type(message).__name__}: {message!r}")
+
+
+def plain_function(function: object) -> object:
+    """What is called in the end, inside of decorators, partials, methods and callable objects."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = cast("functools.partial[object]", function).func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__"):
+            function = cast("Any", function).__wrapped__
+        elif inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
+            return function
+        else:
+            function = type(function).__call__
+
+
+def _type_name(accepted: MessageType) -> str:
+    names = accepted if isinstance(accepted, tuple) else (accepted,)
+    return " or ".join(getattr(name, "__name__", str(name)) for name in names)

@@ -1,0 +1,109 @@
+"""What the decorator accepts, checks and keeps."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from rookery import ring
+from rookery.ring._definition import KernelDefinition
+from rookery.ring._runtime import RingKernelRuntime
+
+from .support import Ping, Pong, silent
+
+
+async def nothing(ctx: ring.KernelContext[Any, Any]) -> None:
+    """Ends at once."""
+
+
+def decorated(function: Any = nothing, **options: Any) -> Any:
+    return ring.ring_kernel(**{"kernel_id": "k", "auto_register": False, **options})(function)
+
+
+def test_the_function_itself_is_returned() -> None:
+    """It can be called and tested as the plain function it is."""
+    assert decorated() is nothing
+
+
+@pytest.mark.parametrize("name", ["block", "reject", "drop_oldest"])
+def test_strategies_go_by_their_lower_case_names_too(name: str) -> None:
+    """The string is the strategy."""
+    noted = KernelDefinition(kernel_id="k", function=nothing, backpressure=name)
+    assert noted.backpressure is ring.BackpressureStrategy[name.upper()]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"backpressure": "BLOCK"}, ValueError, "BackpressureStrategy.BLOCK or 'block'.*got 'BLOCK'"),
+        ({"backpressure": None}, ValueError, "got None"),
+        ({"queue_size": 0}, ValueError, "from 1 on, got 0"),
+        ({"queue_size": 1.5}, ValueError, "got 1.5"),
+        ({"queue_size": True}, ValueError, "got True"),
+        ({"kernel_id": ""}, ValueError, "1 or more characters.*got ''"),
+        ({"kernel_id": "a/b"}, ValueError, "without '/', got 'a/b'"),
+        ({"kernel_id": 3}, ValueError, "got 3"),
+        ({"input_type": "Ping"}, TypeError, "write `input_type=Request`"),
+        ({"output_type": list[int]}, TypeError, "output_type is a class"),
+    ],
+)
+def test_options_are_checked_at_decoration(options: dict[str, Any], error: type[Exception], says: str) -> None:
+    """A wrong one is refused there and then, and the error states the range."""
+    with pytest.raises(error, match=says):
+        decorated(**options)
+
+
+@pytest.mark.parametrize("function", [lambda ctx: None, print, Ping, 3])
+def test_a_kernel_is_an_async_function(function: Any) -> None:
+    """Anything else is refused at decoration."""
+    with pytest.raises(TypeError, match="async function that takes its context"):
+        decorated(function)
+
+
+async def test_whatever_awaits_may_be_launched() -> None:
+    """Partials, bound methods and callable objects included."""
+
+    class Kernels:
+        async def method(self, ctx: ring.KernelContext[Any, Any]) -> None: ...
+
+        async def __call__(self, ctx: ring.KernelContext[Any, Any]) -> None: ...
+
+    async def with_more(ctx: ring.KernelContext[Any, Any], extra: int) -> None: ...
+
+    async with RingKernelRuntime() as runtime:
+        for number, function in enumerate([Kernels().method, Kernels(), functools.partial(with_more, extra=1)]):
+            await runtime.launch(f"k{number}", function)
+
+
+async def test_a_function_that_needs_more_than_a_context_is_refused_at_launch() -> None:
+    """A method that was not bound, say."""
+
+    async def with_more(ctx: ring.KernelContext[Any, Any], extra: int) -> None: ...
+
+    async with RingKernelRuntime() as runtime:
+        with pytest.raises(TypeError, match=r"with_more.*cannot be called with a context alone"):
+            await runtime.launch("k", with_more)
+        assert runtime.kernel_ids == []
+
+
+async def test_a_launch_keeps_the_decorators_options_and_may_override_them() -> None:
+    """Also under another id than the decorator's."""
+    kernel = decorated(functools.partial(silent), input_type=Ping, queue_size=1, backpressure="reject")
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("other", kernel)
+        with pytest.raises(TypeError, match="Ping"):
+            await runtime.send("other", Pong())
+        await runtime.launch("wider", kernel, input_type=Ping | Pong, queue_size=2)
+        await runtime.send("wider", Pong())
+        await runtime.send("wider", Ping())
+
+
+async def test_an_option_that_does_not_exist_is_refused_at_launch() -> None:
+    """With the ones that do."""
+    async with RingKernelRuntime() as runtime:
+        with pytest.raises(TypeError, match=r"no option queue_siez; .*queue_size"):
+            await runtime.launch("k", nothing, queue_siez=3)
+        with pytest.raises(ValueError, match="from 1 on, got -1"):
+            await runtime.launch("k", nothing, queue_size=-1)
