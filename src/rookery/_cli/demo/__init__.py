@@ -10,7 +10,8 @@ the stage is made to crash. Then the same computation is done in NumPy, and the 
 `classifier.cl`         the network's kernels, in OpenCL C
 `network`               the network on the device
 `reference`             the same network in NumPy
-`pipeline`              the messages and the actors
+`messages`              what the actors tell each other, and the ledger
+`pipeline`              the actors
 `sabotage`              the crash
 `display`               what is shown meanwhile
 `report`                the checks and the table
