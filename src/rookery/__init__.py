@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._core.channel import ChannelStatistics, PriorityReceiver, PrioritySender, open_priority_channel
 from ._core.context import Context
 from ._core.dead_letters import DeadLetters, DeadLetterStatistics
-from ._core.ref import ActorRef, ActorStatistics
+from ._core.ref import ActorRef, ActorStatistics, Askable
 from ._core.spec import ChildSpec, child
 from ._core.system import System, open_system
 from ._model.dead_letter import DeadLetter, Reason
@@ -42,6 +42,7 @@ __all__ = [
     "AlreadyAnswered",
     "AskCycle",
     "AskTimeout",
+    "Askable",
     "Backoff",
     "ChannelStatistics",
     "ChildSpec",

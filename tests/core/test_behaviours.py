@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never, NewType, TypeVar
 
 import pytest
 
@@ -276,3 +276,15 @@ async def test_every_kind_of_behaviour_runs() -> None:
         for behaviour in (instance, instance.method, functools.partial(instance.method, b=2)):
             await system.spawn(child(behaviour, 1))
     assert log == [("Stateful", (1,), {}), ("method", (1,), {}), ("method", (1,), {"b": 2})]
+
+
+async def test_an_actor_annotated_never_accepts_nothing():
+    """`Context[Never]` is a behaviour that is only stopped; sending to it is an error that says so."""
+    async with open_system() as system:
+        ref = await system.spawn(_deaf)
+        with pytest.raises(TypeError, match=r"/_deaf accepts no messages, not int \(1\).*Context\[int\]"):
+            await ref.send(1)
+
+
+async def _deaf(ctx: Context[Never]) -> None:
+    await ctx.wait_stopping()

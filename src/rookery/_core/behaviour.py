@@ -60,11 +60,12 @@ def check_message(message: object, accepted: Accepted, actor: str) -> None:
         TypeError: naming the message's type, the actor and what it accepts.
     """
     if accepted is not None and not isinstance(message, accepted):
+        given = type(message).__name__
         names = " | ".join(cls.__name__ for cls in accepted)
-        raise TypeError(
-            f"{actor} accepts {names}, not {type(message).__name__} ({message!r}): "
-            f"send one of those, or annotate its behaviour with `Context[{names} | {type(message).__name__}]`"
-        )
+        wanted = f"send one of those, or annotate its behaviour with `Context[{names} | {given}]`"
+        if not accepted:
+            names, wanted = "no messages", f"annotate its behaviour with `Context[{given}]`"
+        raise TypeError(f"{actor} accepts {names}, not {given} ({message!r}): {wanted}")
 
 
 def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
@@ -87,11 +88,11 @@ def _function(behaviour: object) -> object:
     """What is called in the end, below decorators, partials, methods and callable objects."""
     while True:
         if isinstance(behaviour, functools.partial):
-            behaviour = behaviour.func
+            behaviour = typing.cast("object", behaviour.func)
         elif inspect.ismethod(behaviour):
             behaviour = behaviour.__func__
-        elif hasattr(behaviour, "__wrapped__"):
-            behaviour = behaviour.__wrapped__
+        elif (wrapped := getattr(behaviour, "__wrapped__", None)) is not None:
+            behaviour = typing.cast("object", wrapped)
         elif inspect.isroutine(behaviour) or inspect.isclass(behaviour) or not callable(behaviour):
             return behaviour
         else:
@@ -137,6 +138,8 @@ def _classes(annotation: object, behaviour: Callable[..., Any]) -> Iterator[type
     origin = get_origin(annotation)
     if annotation is Any or annotation is object:
         yield object
+    elif annotation is typing.Never or annotation is typing.NoReturn:
+        return  # it receives stops only
     elif origin in (typing.Union, types.UnionType):
         for member in get_args(annotation):
             yield from _classes(member, behaviour)

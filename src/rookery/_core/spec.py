@@ -157,7 +157,7 @@ def as_spec(behaviour: object, args: tuple[Any, ...], name: str | None) -> Child
                 f"{behaviour!r} already says what to run and with what: write `spawn(spec)`, with "
                 "`child(behaviour, *args).options(name=...)` as the spec"
             )
-        spec = behaviour
+        spec = behaviour  # pyright: ignore[reportUnknownVariableType]  # narrowing leaves the type argument open
     else:
         spec = child(cast("Callable[..., Awaitable[object]]", behaviour), *args)
     return spec if name is None else spec.options(name=name)
