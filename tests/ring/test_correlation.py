@@ -142,15 +142,19 @@ async def test_a_reply_without_a_correlation_goes_to_the_output_queue() -> None:
 
 
 async def test_correlated_replies_to_what_was_only_sent_are_output() -> None:
-    """Nobody waits for them but whoever receives."""
+    """Nobody waits for them but whoever receives, also while others wait for replies of theirs."""
     collector = Collector()
     async with RingKernelRuntime() as runtime:
         await running(runtime, "k", collector.run)
-        await runtime.send("k", Ping(5))
-        await settle()
-        await collector.answer(5)
-        reply = await runtime.receive("k")
-        assert reply.correlation_id == collector.requests[0].message_id
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runtime.send_and_receive, "k", Ping(1))
+            await settle()
+            await runtime.send("k", Ping(5))
+            await settle()
+            await collector.answer(5)
+            reply = await runtime.receive("k")
+            assert reply.correlation_id == collector.requests[1].message_id
+            await collector.answer(1)
 
 
 async def test_several_replies_to_one_request_are_one_reply_and_output() -> None:

@@ -119,13 +119,22 @@ async def test_urgent_messages_are_handed_over_first() -> None:
 
 
 async def test_a_priority_spoilt_after_construction_is_refused_at_send() -> None:
-    """The queue is never given a level it does not have."""
+    """The queues are never given a level they do not have."""
     ping = Ping()
     ping.priority = 999
+    refused: list[str] = []
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        with pytest.raises(ValueError, match="0 to 255") as caught:
+            await ctx.send(ping)
+        refused.append(str(caught.value))
+
     async with RingKernelRuntime() as runtime:
-        await runtime.launch("k", silent)
+        await runtime.launch("k", kernel)
         with pytest.raises(ValueError, match="0 to 255"):
             await runtime.send("k", ping)
+        await settle()
+    assert len(refused) == 1
 
 
 async def test_block_lets_the_sender_wait_for_room() -> None:

@@ -157,12 +157,22 @@ async def test_waiting_to_be_active_again_is_coming_back_too() -> None:
 
 
 async def test_a_correlated_reply_counts_once() -> None:
-    """Coming back after it does not count the message again."""
+    """When it is sent, and not again when the kernel comes back after it."""
+    go = anyio.Event()
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        ping = await ctx.receive()
+        await ctx.send(Pong(correlation_id=ping.message_id))
+        await go.wait()
+        await ctx.receive()
+
     async with RingKernelRuntime() as runtime:
-        await running(runtime, "echo", echo)
-        await runtime.send_and_receive("echo", Ping())
+        await running(runtime, "k", kernel)
+        await runtime.send_and_receive("k", Ping())
+        assert processed(runtime, "k") == 1
+        go.set()
         await settle()
-        assert processed(runtime, "echo") == 1
+        assert processed(runtime, "k") == 1
 
 
 @pytest.mark.parametrize("ends", ["cleanly", "by a crash"])
@@ -179,6 +189,25 @@ async def test_the_message_in_work_counts_at_a_clean_end_only(ends: str) -> None
         await runtime.send("k", Ping())
         await settle()
         assert processed(runtime, "k") == (1 if ends == "cleanly" else 0)
+
+
+async def test_a_group_of_requests_to_stop_is_a_clean_end() -> None:
+    """A kernel with tasks of its own ends in an ``ExceptionGroup``, and what it worked on counts."""
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        await ctx.receive()
+        await ctx.send(Pong())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ctx.send, Pong())
+            tasks.start_soon(ctx.send, Pong())
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel, queue_size=1)
+        await runtime.send("k", Ping())
+        await settle()
+        assert processed(runtime, "k") == 0
+        await runtime.terminate("k")
+        assert processed(runtime, "k") == 1
 
 
 # ---- the rest of it
