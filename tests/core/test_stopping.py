@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -603,3 +604,101 @@ async def test_systems_can_be_nested() -> None:
                 scope.cancel()
                 await anyio.sleep_forever()
     assert log == IN_ORDER
+
+
+# ---- Ctrl-C
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+@pytest.mark.parametrize("where", ["body", "actor"])
+def test_ctrl_c_stops_in_order(loop: str, where: str) -> None:
+    """A real SIGINT, wherever it lands, takes the tree down gracefully and is a `KeyboardInterrupt` outside."""
+    log: list[Any] = []
+
+    async def interrupted(ctx: Context[Any]) -> None:
+        await ctx.receive()
+        signal.raise_signal(signal.SIGINT)
+        await ctx.wait_stopping()
+
+    async def main() -> None:
+        async with open_system() as system:
+            await spawn_three(system, log)
+            if where == "actor":
+                ref = await system.spawn(interrupted)
+                await ref.send("now")
+            else:
+                signal.raise_signal(signal.SIGINT)
+            await anyio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(loop, main)
+    assert log == IN_ORDER
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_ctrl_c_while_stopping_ends_every_grace(loop: str) -> None:
+    """Whoever is stopping, or has yet to stop, is cancelled, still one after another."""
+    log: list[Any] = []
+
+    async def main() -> None:
+        leaving = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(interrupt_after, leaving)
+            async with open_system() as system:
+                for name in "ab":
+                    await system.spawn(child(stubborn, log).options(name=name, stop_timeout=math.inf))
+                leaving.set()
+
+    @trio.lowlevel.enable_ki_protection  # so that trio gives it to the main task
+    async def interrupt_after(leaving: anyio.Event) -> None:
+        await leaving.wait()
+        await settle()
+        assert log == []
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(BaseException) as raised:  # noqa: PT011
+        run(loop, main)
+    assert holds(raised.value, KeyboardInterrupt)
+    assert log == ["b cancelled", "a cancelled"]
+
+
+def run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """As people write it, because each treats Ctrl-C in its own way."""
+    if loop == "trio":
+        trio.run(main)
+    else:
+        asyncio.run(main())
+
+
+def holds(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, or is a group with one of that kind in it."""
+    return isinstance(error, kind) or (isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None)
+
+
+# ---- what pierces an actor's own shield
+
+
+async def test_a_native_cancellation_of_an_actor_that_waits_for_its_children_ends_their_grace(
+    anyio_backend_name: str,
+) -> None:
+    """Its task is past the behaviour, and still answers to `Task.cancel()`."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("asyncio only")
+    log: list[Any] = []
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def owner(ctx: Context[Any]) -> None:
+        tasks.append(asyncio.current_task())
+        await ctx.spawn(child(stubborn, log).options(stop_timeout=math.inf))
+        await ctx.wait_stopping()
+
+    with anyio.fail_after(5):
+        async with open_system() as system:
+            ref = await system.spawn(child(owner).options(stop_timeout=math.inf))
+            ref.stop_soon()
+            await settle()
+            assert (log, ref.state) == ([], ActorState.STOPPING)
+            assert tasks[0] is not None
+            tasks[0].cancel()
+            await ref.wait_stopped()
+    assert log == ["stubborn cancelled"]

@@ -297,6 +297,23 @@ async def test_a_stop_ends_a_backoff_at_once() -> None:
         assert system.dead_letters.statistics().total == 1
 
 
+def test_a_backoff_that_was_ended_stays_ended() -> None:
+    """When the delay would have been over, nothing happens."""
+    starts: list[int] = []
+
+    async def main() -> None:
+        async with open_system() as system:
+            ref = await system.spawn(child(fragile, starts).options(backoff=Backoff(1.0)))
+            ref.send_nowait(ValueError())
+            await trio.sleep(0.5)
+            await ref.stop()
+            await trio.sleep(10)
+            assert ref.state is ActorState.STOPPED
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert starts == [1]
+
+
 async def test_leaving_the_block_ends_a_backoff_at_once() -> None:
     """Also when the restarting actor is one of several."""
     with anyio.fail_after(5):
