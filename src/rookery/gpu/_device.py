@@ -71,7 +71,7 @@ class Device:
         self.raw: Final = raw
         """pyopencl's device."""
         self.loop: Final[Loop] = current_loop()
-        self.closed = False
+        self.closed: bool = False
         self._pid = os.getpid()
         self._profile = profile
         self._close_timeout = close_timeout

@@ -142,9 +142,9 @@ class Lane:
     def __init__(self, loop: Loop, name: str) -> None:
         self.loop: Final = loop
         self.name: Final = name
-        self.closed = False
-        self.total = 0
-        self.failed = 0
+        self.closed: bool = False
+        self.total: int = 0
+        self.failed: int = 0
         self._pending: deque[Operation] = deque()
         self._inbox: SimpleQueue[tuple[Operation, Callable[[], object]] | None] = SimpleQueue()
         self._done: deque[tuple[Operation, Exception | None]] = deque()
