@@ -18,7 +18,7 @@ import trio
 from rookery import gpu
 from rookery._core._parking import current_loop
 from rookery._model.errors import RookeryError, WrongLoop
-from rookery.gpu._pocl import architecture_level, cache_folder
+from rookery.gpu._pocl import known_processor, cache_folder
 from rookery.gpu._select import select
 
 from .support import KERNELS, Gate
@@ -202,22 +202,22 @@ def test_where_pocl_keeps_its_cache() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "level"),
+    ("flags", "name"),
     [
         ("fpu sse sse2", "x86-64"),
-        ("sse2 cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3", "x86-64-v2"),
-        ("cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe", "x86-64-v3"),
+        ("sse2 cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3", "penryn"),
+        ("cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe", "haswell"),
         (
             "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 abm avx avx2 bmi1 bmi2 f16c fma movbe avx512bw avx512cd "
             "avx512dq avx512f avx512vl",
-            "x86-64-v4",
+            "skylake-avx512",
         ),
         ("avx512f avx512bw avx512cd avx512dq avx512vl", "x86-64"),
     ],
 )
-def test_processors_that_pocl_does_not_know_have_a_level(flags: str, level: str) -> None:
-    """The highest of which they have everything."""
-    assert architecture_level(flags.split()) == level
+def test_a_processor_that_pocl_does_not_know_gets_a_name_it_knows(flags: str, name: str) -> None:
+    """Of the most capable one that has nothing this one lacks."""
+    assert known_processor(flags.split()) == name
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
