@@ -18,7 +18,7 @@ import trio
 from rookery import gpu
 from rookery._core._parking import current_loop
 from rookery._model.errors import RookeryError, WrongLoop
-from rookery.gpu._pocl import known_processor, cache_folder
+from rookery.gpu._pocl import cache_folder, known_processor
 from rookery.gpu._select import select
 
 from .support import KERNELS, Gate
