@@ -29,6 +29,7 @@ from rookery import (
     message,
     open_system,
 )
+from rookery._core.reply import SWEEP_AT
 from support import settle
 
 
@@ -744,3 +745,35 @@ async def test_a_forward_that_closes_a_circle_fails_its_asker() -> None:
             await settle()
             go_on.set()
             await caught.wait()
+
+
+async def test_requests_that_are_never_answered_do_not_pile_up() -> None:
+    """An actor that ignores requests lets go of those whose asker has left, and still knows the others."""
+
+    async def ignores(ctx: Context[Double]) -> None:
+        first = await ctx.receive()
+        async for request in ctx:
+            if request.number < 0:
+                ctx.reply(first, 42)
+
+    answers: list[int] = []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(ignores)
+
+        async def ask_first() -> None:
+            answers.append(await ref.ask(Double(1)))
+
+        tasks.start_soon(ask_first)
+        await settle()
+        for number in range(500):
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(_cancel_soon, scope)
+                await ref.ask(Double(number))
+        assert ref.statistics().unanswered <= 2 * SWEEP_AT
+        await ref.send(Double(-1))
+    assert answers == [42]
+
+
+async def _cancel_soon(scope: anyio.CancelScope) -> None:
+    await settle()
+    scope.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.dead_letter import Reason
 from .._model.errors import AlreadyAnswered, AskTimeout
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from ._parking import Loop
     from .cell import Cell
+
+SWEEP_AT: Final = 64
+"""An actor may have this many requests in hand before those are looked for whose asker has left."""
 
 
 @final
@@ -104,13 +107,15 @@ class Ask:
 class Hand:
     """The requests one incarnation has received and not yet answered.
 
-    Requests are told apart by identity, because equal requests are different requests.
+    Requests are told apart by identity, because equal requests are different requests. One whose asker has left
+    is let go of sooner or later, so that an actor which never answers some requests does not keep them all.
     """
 
-    __slots__ = ("_answered", "_asks")
+    __slots__ = ("_answered", "_asks", "_sweep_at")
 
     def __init__(self) -> None:
         self._asks: dict[int, Ask] = {}
+        self._sweep_at = SWEEP_AT
         # Answered since the last receive, by identity, to tell a second answer from one to a mere message.
         self._answered: dict[int, object] = {}
 
@@ -128,11 +133,9 @@ class Hand:
         """A request was received."""
         if self._answered:
             self._answered.clear()
-        earlier = self._asks.setdefault(id(ask.request), ask)
-        if earlier is not ask:
-            while earlier.twin is not None:
-                earlier = earlier.twin
-            earlier.twin = ask
+        if len(self._asks) >= self._sweep_at:
+            self._sweep()
+        self._add(ask)
 
     def peek(self, request: object) -> Ask | None:
         """The oldest unanswered ask of this request object."""
@@ -170,3 +173,19 @@ class Hand:
         self._asks.clear()
         self._answered.clear()
         return left
+
+    def _add(self, ask: Ask) -> None:
+        earlier = self._asks.setdefault(id(ask.request), ask)
+        if earlier is not ask:
+            while earlier.twin is not None:
+                earlier = earlier.twin
+            earlier.twin = ask
+
+    def _sweep(self) -> None:
+        """Let go of those whose asker has left; amortised, a constant cost for each request."""
+        waited_for = [ask for ask in self if not ask.asker_left]
+        self._asks.clear()
+        for ask in waited_for:
+            ask.twin = None
+            self._add(ask)
+        self._sweep_at = max(SWEEP_AT, 2 * len(self._asks))
