@@ -28,6 +28,7 @@ from rookery import (
     RestartIntensityExceeded,
     System,
     UnknownActor,
+    WrongLoop,
     child,
     message,
     open_system,
@@ -136,6 +137,19 @@ async def test_a_spec_can_run_in_one_system_after_another() -> None:
             ref = await system.spawn(spec)
             assert (ref, ref.state) == (spec.ref, ActorState.RUNNING)
         assert ref.state is ActorState.STOPPED
+
+
+async def test_nobody_is_spawned_from_another_thread() -> None:
+    """The error names the way to do it, and that way works."""
+    async with open_system() as system:
+
+        def elsewhere() -> None:
+            with pytest.raises(WrongLoop, match=r"anyio.from_thread.run\(system.spawn, behaviour\)"):
+                system.spawn(idle).send(None)
+            anyio.from_thread.run(system.spawn, idle)
+
+        await anyio.to_thread.run_sync(elsewhere)
+        assert system.lookup("idle").state is ActorState.RUNNING
 
 
 def test_systems_in_several_threads() -> None:

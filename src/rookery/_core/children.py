@@ -6,9 +6,10 @@ import itertools
 import logging
 import random
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
+from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed, WrongLoop
 from .._model.lifecycle import FINAL
 from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
 from ._parking import uninterrupted
@@ -87,6 +88,11 @@ class Children:
 
     @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
+        if self._system.loop.thread != get_ident():
+            raise WrongLoop(
+                f"{self.path} belongs to the event loop of another thread: spawn from there, for example with "
+                "`anyio.from_thread.run(system.spawn, behaviour)`"
+            )
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
         bound = spec.ref.bound()

@@ -60,5 +60,6 @@ class Spawner(ABC):
             ActorStopped: if this parent is stopping.
             TypeError: if the arguments do not fit the behaviour.
             UnresolvedAnnotation: if its annotation does not lead to types that can be checked.
+            WrongLoop: from another thread than the system's.
         """
         return await self._family().spawn(behaviour, args, name)
