@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never, NewType, TypeVar
 
 import pytest
@@ -222,7 +223,7 @@ def test_options_change_only_what_is_given() -> None:
     )
     again = tuned.options(capacity=4)
     assert (spec.name, tuned.name, again.name) == ("keyword", "tuned", "tuned")
-    assert (again.options_.capacity, again.options_.overflow, again.options_.backoff) == (
+    assert (again.settings.capacity, again.settings.overflow, again.settings.backoff) == (
         4,
         Overflow.REJECT,
         Backoff(1.0),
@@ -288,3 +289,12 @@ async def test_an_actor_annotated_never_accepts_nothing():
 
 async def _deaf(ctx: Context[Never]) -> None:
     await ctx.wait_stopping()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is new in 3.12")
+def test_a_generic_behaviour_accepts_what_its_type_parameter_is_bound_to() -> None:
+    """`async def generic[T: int](ctx: Context[T])`, with annotations as strings and as objects."""
+    for future in ("from __future__ import annotations\n", ""):
+        namespace: dict[str, Any] = {"Context": Context}
+        exec(f"{future}async def generic[T: int](ctx: Context[T]) -> None: ...", namespace)
+        assert child(namespace["generic"]).accepted == (int,)

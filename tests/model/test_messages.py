@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from rookery import Request, message
-from rookery._model.messages import WIRE_NAME, check_priority
+from rookery._model.checks import check_priority, check_timeout
+from rookery._model.messages import WIRE_NAME
 
 
 @message
@@ -70,3 +71,22 @@ def test_priorities_out_of_range(priority: object) -> None:
     with pytest.raises(ValueError, match=r"0 to 255.*128 is the default") as raised:
         check_priority(priority)  # type: ignore[arg-type]
     assert repr(priority) in str(raised.value)
+
+
+def test_a_timeout_that_no_clock_reaches_is_refused() -> None:
+    """NaN: the error shows the value."""
+    with pytest.raises(ValueError, match=r"a number of seconds.*got nan"):
+        check_timeout(float("nan"))
+
+
+@pytest.mark.parametrize("timeout", ["1", True, [1]])
+def test_a_timeout_is_a_number(timeout: object) -> None:
+    """Anything else is refused by value."""
+    with pytest.raises(TypeError, match=r"a number of seconds.*got "):
+        check_timeout(timeout)
+
+
+def test_any_time_may_be_waited() -> None:
+    """None at all, what is over already, and for ever."""
+    for timeout in (-1, 0, 1, 0.5, float("inf")):
+        check_timeout(timeout)

@@ -111,6 +111,7 @@ def _evaluate(annotation: str, behaviour: Callable[..., Any]) -> object:
     function = _function(behaviour)
     scope = dict(getattr(function, "__globals__", {}))
     scope.update(_enclosing_names(function))
+    scope.update({parameter.__name__: parameter for parameter in getattr(function, "__type_params__", ())})
     try:
         return eval(annotation, scope)  # noqa: S307  # the author's own annotation
     except Exception as error:

@@ -6,6 +6,7 @@ import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
+from .._model.checks import check_timeout
 from .._model.dead_letter import Reason
 from .._model.errors import ActorStopped, AskCycle, MailboxFull, RookeryError, StopFromWithin, StopRequested
 from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
@@ -36,9 +37,11 @@ class Cell:
     """
 
     __slots__ = (
+        "_drain",
         "_incarnation",
         "_start_alarm",
         "_stop_alarm",
+        "_stop_timeout",
         "accepted",
         "asking",
         "ended",
@@ -56,7 +59,6 @@ class Cell:
         "started",
         "state",
         "stop_asked",
-        "stop_timeout",
         "system",
         "thread",
     )
@@ -73,20 +75,21 @@ class Cell:
         self.mailbox: Final[Mailbox[Any]] = Mailbox(
             system.loop,
             system.turn,
-            capacity=spec.options_.capacity,
-            overflow=spec.options_.overflow,
+            capacity=spec.settings.capacity,
+            overflow=spec.settings.overflow,
             discard=self._discard,
         )
-        self.state = ActorState.NEW
-        self.incarnations = 0
-        self.received = 0
+        self.state: ActorState = ActorState.NEW
+        self.incarnations: int = 0
+        self.received: int = 0
         self.last_crash: Exception | None = None
         self.asking: Ask | None = None  # what its main task waits for
         self.started: Final = Latch(system.loop)
         self.start_error: Exception | None = None
         self.stop_asked: Final = Latch(system.loop)
-        self.stop_timeout: float = spec.options_.stop_timeout  # unless it is stopped with another
+        self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
         self.ended: Final = Latch(system.loop)
+        self._drain = False
         self.restart_alarm: Alarm | None = None
         self._incarnation: Incarnation | None = None
         self._start_alarm: Alarm | None = None
@@ -101,10 +104,10 @@ class Cell:
         self.incarnations += 1
         self.restart_alarm = None
         self._incarnation = incarnation = Incarnation(self, self.incarnations)
-        timeout = self.spec.options_.start_timeout
+        timeout = self.spec.settings.start_timeout
         if timeout < math.inf:
             self._start_alarm = self.system.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
-        self.spec.context.run(self.system.start_task, incarnation.run, name=self.path)
+        self.spec.context.copy().run(self.system.start_task, incarnation.run, name=self.path)
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
@@ -174,19 +177,28 @@ class Cell:
             timeout: Seconds until it is cancelled; by default its spec's ``stop_timeout``. A stop that is under
                 way keeps its own.
         """
+        self._refuse_from_within()
+        if not self.stop_asked.is_set:
+            self._drain = drain
+            self._stop_timeout = self._stop_timeout if timeout is None else timeout
+        self.owner.stop(self)
+        await self.ended.wait()
+
+    async def wait_stopped(self) -> None:
+        """Wait for the end."""
+        self._refuse_from_within()
+        await self.ended.wait()
+
+    def _refuse_from_within(self) -> None:
         inside = within_actor.get()
         if inside is not None and inside.system is self.system and f"{inside.path}/".startswith(f"{self.path}/"):
             raise StopFromWithin(
                 f"{inside.path} cannot wait for {self.path} to stop, because that would wait for {inside.path} "
                 "itself: use `ref.stop_soon()`, which does not wait"
             )
-        if timeout is not None and not self.stop_asked.is_set:
-            self.stop_timeout = timeout
-        self.owner.stop(self, drain=drain)
-        await self.ended.wait()
 
     @uninterrupted
-    def begin_stop(self, *, drain: bool) -> None:
+    def begin_stop(self) -> None:
         """The owner's: turn senders away, tell the behaviour, and set the limit."""
         self.stop_asked.set()
         self.mailbox.close(self._stopped)
@@ -197,11 +209,11 @@ class Cell:
             self.owner.exited(self, Exit())
             return
         self._happen(LifeEvent.STOP)
-        self.mailbox.halt(StopRequested, drain=drain)
-        if self.stop_timeout <= 0:
+        self.mailbox.halt(StopRequested, drain=self._drain)
+        if self._stop_timeout <= 0:
             self.cancel()
-        elif self.stop_timeout < math.inf:
-            self._stop_alarm = self.system.deadlines.at(self.system.loop.now() + self.stop_timeout, self.cancel)
+        elif self._stop_timeout < math.inf:
+            self._stop_alarm = self.system.deadlines.at(self.system.loop.now() + self._stop_timeout, self.cancel)
 
     def cancel(self) -> None:
         """End the grace: cancel the incarnation."""
@@ -251,6 +263,7 @@ class Cell:
                 asker.asking = None
 
     async def _ask_within(self, ask: Ask, priority: int, timeout: float) -> Any:
+        check_timeout(timeout)
         deadlines = self.system.deadlines
         ends = self.system.loop.now() + timeout
         ask.deadline = min(ask.deadline, ends)
@@ -343,7 +356,7 @@ class Cell:
         if self._incarnation is not None:
             self._incarnation.crash(
                 TimeoutError(
-                    f"{self.path} was not ready within {self.spec.options_.start_timeout} s: receive, call "
+                    f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call "
                     "`ctx.ready()` at the end of start-up, or give it `child(...).options(start_timeout=...)`"
                 )
             )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 import anyio
 import attrs
 
-from .._model.messages import DEFAULT_PRIORITY, check_priority
+from .._model.checks import check_priority
+from .._model.messages import DEFAULT_PRIORITY
 from .._model.options import Options
 from .._model.overflow import Overflow
 from ._parking import current_loop

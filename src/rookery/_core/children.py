@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed, WrongLoop
 from .._model.lifecycle import FINAL
+from .._model.restart import Restart
 from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
 from ._parking import uninterrupted
 from .cell import Cell
@@ -54,6 +55,7 @@ class Children:
         """
         self.path: Final = path
         self.down: Final = Latch(system.loop)
+        self.stop_errors: Final[list[Exception]] = []
         self._system = system
         self._policy: Supervision[Cell] = Supervision(intensity)
         self._intensity = intensity
@@ -61,7 +63,6 @@ class Children:
         self._failure: RestartIntensityExceeded | None = None
         self._names: dict[str, Cell] = {}
         self._numbered: dict[str, int] = {}  # the next number to try for a name that is taken
-        self._draining: set[Cell] = set()
         self._todo: deque[Directive[Cell]] = deque()
         self._busy = False
         self._hurried = False
@@ -104,14 +105,14 @@ class Children:
         cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._system, self)
         spec.ref.bind(cell)
         self._names[name] = cell
-        self._policy.admit(cell, spec.options_.restart, spec.options_.backoff)
+        self._policy.admit(cell, spec.settings.restart, spec.settings.backoff)
         return cell
 
     def _free_name(self, spec: ChildSpec[Any]) -> str:
         name = spec.name
         if name not in self._names:
             return name
-        if spec.options_.name is not None:
+        if spec.settings.name is not None:
             raise DuplicateName(
                 f"{self._names[name].path} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
@@ -131,17 +132,26 @@ class Children:
 
     def exited(self, cell: Cell, how: Exit) -> None:
         """An incarnation of a child has ended."""
+        if self._policy.stopping and how.crash is not None:
+            self._keep_stop_error(cell, how.crash)
         now = self._system.loop.now()
         directives = self._policy.exited(cell, how, now, random.random())
         _log_exit(cell, how, directives)
         self._carry_out(directives)
 
+    def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
+        """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
+
+        An `ActorStopped` follows from the stop itself: the child used one that was stopped before it.
+        """
+        _, own = ExceptionGroup("", [crash]).split(ActorStopped)
+        if own is not None and cell.spec.settings.restart is not Restart.TEMPORARY:
+            self.stop_errors.append(crash)
+
     # ---- stopping
 
-    def stop(self, cell: Cell, *, drain: bool = False) -> None:
+    def stop(self, cell: Cell) -> None:
         """Stop one child, whatever its restart type; does not wait."""
-        if drain:
-            self._draining.add(cell)
         self._carry_out(self._policy.stop(cell))
 
     def stop_all(self) -> None:
@@ -175,12 +185,11 @@ class Children:
             case Start(cell, delay):
                 self._start_again(cell, delay)
             case Stop(cell):
-                cell.begin_stop(drain=cell in self._draining)
+                cell.begin_stop()
                 if self._hurried:
                     cell.cancel()
             case Forget(cell, how):
                 del self._names[cell.name]
-                self._draining.discard(cell)
                 cell.finish(how)
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)

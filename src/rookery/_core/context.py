@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import anyio
 
+from .._model.checks import check_timeout
 from .._model.dead_letter import Reason
 from .._model.errors import StopRequested
 from .mailbox import NOTHING, Nothing
@@ -59,6 +60,7 @@ class Context(Spawner, Generic[M_co]):
 
         Raises:
             TimeoutError: if there was no message within ``timeout``.
+            ValueError: if ``timeout`` is NaN.
             StopRequested: when the actor is asked to stop. Let it leave the behaviour: it is a normal end.
         """
         message = self._poll()
@@ -71,8 +73,8 @@ class Context(Spawner, Generic[M_co]):
             WouldBlock: if there is none, or the actor is paused.
             StopRequested: when the actor is asked to stop.
         """
-        if not self._incarnation.ready:
-            self._incarnation.become_ready()
+        if not self._incarnation.receiving:
+            self._incarnation.begin_receiving()
         while True:
             message = self._handed(self._mailbox.get_nowait())
             if message is not NOTHING:
@@ -246,14 +248,17 @@ class Context(Spawner, Generic[M_co]):
 
     def _poll(self) -> M_co | Nothing:
         """A message that is there already, which is nearly every one for a busy actor."""
-        if not self._incarnation.ready:
-            self._incarnation.become_ready()
+        if not self._incarnation.receiving:
+            self._incarnation.begin_receiving()
         item = self._mailbox.poll()
         return NOTHING if item is NOTHING else self._handed(item)
 
     async def _receive(self, timeout: float | None) -> M_co:
         system = self._cell.system
-        deadline = math.inf if timeout is None else system.loop.now() + timeout
+        deadline = math.inf
+        if timeout is not None:
+            check_timeout(timeout)
+            deadline = system.loop.now() + timeout
         while True:
             if timeout is None:
                 item = await self._mailbox.get()

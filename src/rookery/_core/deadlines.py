@@ -27,7 +27,7 @@ class Alarm:
 
     def __init__(self, deadlines: Deadlines, when: float, call: Callable[[], object]) -> None:
         self._deadlines = deadlines
-        self.when = when
+        self.when: float = when
         self.call: Callable[[], object] | None = call
 
     def __lt__(self, other: Alarm) -> bool:

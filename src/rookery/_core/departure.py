@@ -11,7 +11,7 @@ from .._model.errors import StopRequested
 E = TypeVar("E", bound=BaseException)
 
 
-def departure(error: BaseException, path: str) -> tuple[Exception | None, BaseException | None]:
+def departure(error: BaseException, path: str, *, cancelled: bool) -> tuple[Exception | None, BaseException | None]:
     """Take apart what left a behaviour.
 
     `StopRequested` is a normal end, also within a group. An ``Exception`` is a crash. What is neither
@@ -20,19 +20,22 @@ def departure(error: BaseException, path: str) -> tuple[Exception | None, BaseEx
     a crash too: let through, it would silently end the whole block.
 
     Args:
-        error: What left the behaviour. Its own scope's cancellation has been taken out already.
+        error: What left the behaviour, its scope's own cancellation taken out.
         path: The actor, for messages.
+        cancelled: Whether its scope was cancelled. Then no cancellation is a stray one: older versions of anyio
+            do not recognise their own when it comes back from a worker thread.
 
     Returns:
         The crash, and what has to be raised by the host.
     """
-    cancelled = anyio.get_cancelled_exc_class()
     group = _as_group(error)
     _, rest = group.split(StopRequested)
     if rest is None:
         return None, None
-    strays, rest = rest.split(cancelled)
+    strays, rest = rest.split(anyio.get_cancelled_exc_class())
     if rest is None:
+        if cancelled:
+            return None, None
         return stray_cancellation(_unwrapped(strays, error, BaseException) or error, path), None
     crash, interrupt = rest.split(Exception)
     return _unwrapped(crash, error, Exception), _unwrapped(interrupt, error, BaseException)

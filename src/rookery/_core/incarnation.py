@@ -41,6 +41,7 @@ class Incarnation:
         "hand",
         "number",
         "ready",
+        "receiving",
         "started_at",
     )
 
@@ -48,7 +49,8 @@ class Incarnation:
         self.cell: Final = cell
         self.number: Final = number
         self.hand: Final = Hand()
-        self.ready = False
+        self.ready: bool = False
+        self.receiving: bool = False  # ready, and not over
         self.started_at: Final = cell.system.loop.now()
         self._scope = anyio.CancelScope(shield=True)
         self._failures: list[Exception] = []
@@ -69,9 +71,10 @@ class Incarnation:
         except GeneratorExit:
             raise  # the loop itself was torn down; there is nothing left to await with
         except BaseException as error:  # noqa: BLE001  # every exit is a value from here on
-            self._departed(error)
+            self._departed(error, self._scope)
         cell.system.left()
         self._over = True
+        self.receiving = False
         await self._end_tasks()
         # Before the children end: one of them may be waiting for an answer from here.
         self._settle(self._crash())
@@ -85,6 +88,17 @@ class Incarnation:
         if not self.ready:
             self.ready = True
             self.cell.became_ready()
+
+    def begin_receiving(self) -> None:
+        """The first receive, which ends the start-up.
+
+        Raises:
+            ActorStopped: if the behaviour has ended; what comes now is for the next incarnation.
+        """
+        if self._over:
+            raise ActorStopped(f"this incarnation of {self.cell.path} has ended and receives no more messages")
+        self.receiving = True
+        self.become_ready()
 
     def cancel(self) -> None:
         """End the behaviour and its tasks; their cleanup runs."""
@@ -141,15 +155,16 @@ class Incarnation:
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  # becomes the actor's crash
-            if self._departed(error):
+            if self._departed(error, scope):
                 self._scope.cancel()
         del self._task_scopes[scope]
         if self._tasks_done is not None and not self._task_scopes:
             self._tasks_done.set()
 
-    def _departed(self, error: BaseException) -> bool:
+    def _departed(self, error: BaseException, scope: anyio.CancelScope | None = None) -> bool:
         """Keep what left the behaviour or a task; False if that was a normal end."""
-        crash, interrupt = departure(error, self.cell.path)
+        cancelled = scope is not None and scope.cancel_called
+        crash, interrupt = departure(error, self.cell.path, cancelled=cancelled)
         if crash is not None:
             self._failures.append(crash)
         self._interrupt = self._interrupt or interrupt
@@ -166,6 +181,8 @@ class Incarnation:
         if self._children is not None:
             self._children.stop_all()
             self._pierced(await self._children.down.outlast(self._children.hurry))
+            if self._failures or self.cell.stop_asked.is_set:
+                self._failures.extend(self._children.stop_errors)
 
     def _pierced(self, error: BaseException | None) -> None:
         if error is not None:

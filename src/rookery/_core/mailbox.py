@@ -46,8 +46,7 @@ class Mailbox(Generic[T]):
     on purpose), and their messages would stand in that order. A receiver is granted nothing in particular, and
     looks again when it has resumed.
 
-    The two ends are closed separately: `close` turns senders away, `halt` turns receivers away. An actor
-    that restarts has its receivers halted and its senders welcome.
+    The two ends are closed separately: `close` turns senders away, `halt` turns receivers away.
     """
 
     __slots__ = (
@@ -98,7 +97,7 @@ class Mailbox(Generic[T]):
         self._closed: Callable[[], Exception] | None = None
         self._halted: Callable[[], Exception] | None = None
         self._drain = False
-        self.dropped = 0
+        self.dropped: int = 0
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -278,10 +277,6 @@ class Mailbox(Generic[T]):
         self._drain = drain
         self._held = self._held and not drain
         self._receivers.grant_all()
-
-    def reopen(self) -> None:
-        """Let receivers in again: a new incarnation begins."""
-        self._halted = None
 
     @uninterrupted
     def clear(self) -> list[tuple[T, int]]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 import attrs
 
+from .._model.checks import check_priority
 from .._model.errors import NotStarted, WrongLoop
 from .._model.lifecycle import ActorState
-from .._model.messages import DEFAULT_PRIORITY, check_priority
+from .._model.messages import DEFAULT_PRIORITY
 from .behaviour import check_message
 
 if TYPE_CHECKING:
@@ -183,8 +184,12 @@ class ActorRef(Generic[M_contra]):
         await self._on_loop().stop(drain=drain)
 
     async def wait_stopped(self) -> None:
-        """Wait until the actor has ended for good."""
-        await self._on_loop().ended.wait()
+        """Wait until the actor has ended for good. If cancelled, nothing has changed.
+
+        Raises:
+            StopFromWithin: when called by the actor itself or from inside its subtree.
+        """
+        await self._on_loop().wait_stopped()
 
     async def pause(self) -> None:
         """Hand the actor no more messages until `resume`; they queue up.

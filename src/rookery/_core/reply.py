@@ -42,14 +42,14 @@ class Ask:
     )
 
     def __init__(self, loop: Loop, request: object, target: Cell, priority: int, deadline: float) -> None:
-        self.request = request
-        self.target = target  # who is to answer; changed by a forward
-        self.priority = priority
-        self.deadline = deadline  # on the loop's clock; math.inf for none
-        self.asker_left = False
+        self.request: object = request
+        self.target: Cell = target  # who is to answer; changed by a forward
+        self.priority: int = priority
+        self.deadline: float = deadline  # on the loop's clock; math.inf for none
+        self.asker_left: bool = False
         self.twin: Ask | None = None  # the same request object, asked again, in the same hand
         self._spot = loop.spot()
-        self.settled = False
+        self.settled: bool = False
         self._value: Any = None
         self._error: BaseException | None = None
 

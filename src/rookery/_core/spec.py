@@ -38,10 +38,10 @@ class ChildSpec(Generic[M]):
     Attributes:
         ref: The reference that the actor will have. It can be handed out before the actor runs, so that
             siblings can be given each other: ``api = child(server, db.ref)``.
-        options_: How it is run.
+        settings: How it is run.
     """
 
-    __slots__ = ("accepted", "args", "behaviour", "context", "kwargs", "options_", "ref")
+    __slots__ = ("accepted", "args", "behaviour", "context", "kwargs", "ref", "settings")
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class ChildSpec(Generic[M]):
         self.args: Final = args
         self.kwargs: Final = kwargs
         self.accepted: Final = accepted
-        self.options_: Final = options
+        self.settings: Final = options
         self.context: Final = context
         self.ref: Final[ActorRef[M]] = ActorRef(self.name)
 
     @property
     def name(self) -> str:
         """The name it asks for: its own, or its behaviour's."""
-        return self.options_.name or behaviour_name(self.behaviour)
+        return self.settings.name or behaviour_name(self.behaviour)
 
     def options(
         self,
@@ -110,7 +110,7 @@ class ChildSpec(Generic[M]):
             self.args,
             self.kwargs,
             accepted=self.accepted,
-            options=attrs.evolve(self.options_, **changes),
+            options=attrs.evolve(self.settings, **changes),
             context=self.context,
         )
 

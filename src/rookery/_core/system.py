@@ -123,8 +123,8 @@ def open_system(
 
     Raises:
         ExceptionGroup: with `RestartIntensityExceeded`, if actors under the root crashed too often; the
-            block's body is cancelled then. An exception of the body itself leaves the block as it is, unless
-            there is also something else to raise.
+            block's body is cancelled then. Also with what actors raised while the tree was being stopped. An
+            exception of the body itself leaves the block as it is, unless there is also something else to raise.
         RuntimeError: outside of an event loop.
 
     Example:
@@ -162,7 +162,7 @@ class _SystemBlock:
         system.deadlines.close()
         if pierced is not None:
             errors.append(pierced)
-        return await self._leave(_combined(self._name, system.failures, errors))
+        return await self._leave(_combined(self._name, system.failures, errors, system.root.stop_errors))
 
     async def _leave(self, error: BaseException | None) -> bool | None:
         """Leave the nursery, which is empty by now, with this error, and take its wrapping off again."""
@@ -188,17 +188,22 @@ def _left_of(scope: anyio.CancelScope, error: BaseException | None) -> Iterator[
             yield error
 
 
-def _combined(name: str, failures: list[BaseException], errors: list[BaseException]) -> BaseException | None:
-    """What leaves the block. Failures of the tree come first, and always in a group."""
+def _combined(
+    name: str, failures: list[BaseException], errors: list[BaseException], stop_errors: list[Exception]
+) -> BaseException | None:
+    """What leaves the block.
+
+    Failures of the tree come first, crashes while it was stopped come last, and both always in a group.
+    """
     cancelled = anyio.get_cancelled_exc_class()
     if all(isinstance(error, cancelled) for error in errors):
         del errors[1:]  # two cancellations are one
-    both = [*failures, *errors]
-    if not both:
+    everything = [*failures, *errors, *stop_errors]
+    if not everything:
         return None
-    if len(both) == 1 and not isinstance(both[0], RestartIntensityExceeded):
-        return both[0]
-    return BaseExceptionGroup(f"the system {name!r} failed", both)
+    if len(everything) == 1 and not stop_errors and not isinstance(everything[0], RestartIntensityExceeded):
+        return everything[0]
+    return BaseExceptionGroup(f"the system {name!r} failed", everything)
 
 
 def _descendants(children: Children | None) -> Iterator[Cell]:

@@ -121,7 +121,7 @@ class Latch:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._line: WaitingLine | None = None
-        self.is_set = False
+        self.is_set: bool = False
 
     def set(self) -> None:
         """It has happened. Idempotent."""

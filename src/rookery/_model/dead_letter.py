@@ -17,7 +17,7 @@ class Reason(Enum):
     EXPIRED = "its deadline had passed when it came up"
     ABANDONED = "its asker had left when it came up"
     LATE_REPLY = "a reply whose asker had left"
-    NOT_ASKED = "a reply to a message that was sent, not asked"
+    NOT_ASKED = "an answer to a message, or a forward of one, that was sent and not asked"
 
 
 @final

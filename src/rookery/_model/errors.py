@@ -67,7 +67,7 @@ class StopRequested(RookeryError):
 
 
 class StopFromWithin(RookeryError, RuntimeError):
-    """``await stop()`` was called from inside what it would wait for; use ``stop_soon()``."""
+    """``await stop()``, or ``wait_stopped()``, was called from inside what it would wait for; use ``stop_soon()``."""
 
 
 class WrongLoop(RookeryError, RuntimeError):

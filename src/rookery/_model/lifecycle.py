@@ -76,7 +76,6 @@ TRANSITIONS: Final[dict[ActorState, dict[LifeEvent, ActorState]]] = {
     ActorState.RESTARTING: {
         LifeEvent.START: ActorState.STARTING,
         LifeEvent.STOP: ActorState.STOPPING,
-        LifeEvent.FAIL: ActorState.FAILED,
     },
     ActorState.STOPPING: {
         LifeEvent.END: ActorState.STOPPED,

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
-LOWEST: Final = 0
 DEFAULT_PRIORITY: Final = 128
-HIGHEST: Final = 255
 
 WIRE_NAME: Final = "__wire_name__"
 """The class attribute in which a message class keeps the name it has outside of this process."""
@@ -74,16 +72,3 @@ def message(cls: type[Any] | None = None, *, name: str | None = None) -> Any:
         return made
 
     return decorate if cls is None else decorate(cls)
-
-
-def check_priority(priority: int) -> None:
-    """Refuse a priority outside 0 to 255.
-
-    Raises:
-        ValueError: naming the value and the range.
-    """
-    if not (isinstance(priority, int) and LOWEST <= priority <= HIGHEST):
-        raise ValueError(
-            f"priority must be an integer from {LOWEST} to {HIGHEST} (larger is more urgent, "
-            f"{DEFAULT_PRIORITY} is the default), got {priority!r}"
-        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
+from .._model.checks import check_priority
 from .._model.errors import MailboxFull, StopRequested
-from .._model.messages import DEFAULT_PRIORITY, check_priority
+from .._model.messages import DEFAULT_PRIORITY
 from ._definition import BackpressureStrategy, wrong_type
 from ._stopping import UntilStop
 

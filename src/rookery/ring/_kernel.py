@@ -34,7 +34,7 @@ class Kernel:
     def __init__(self, definition: KernelDefinition, system: System, meter: Meter | None) -> None:
         self.definition: Final = definition
         self.meter: Final = meter
-        self.activated = Latch(system.loop)  # a new one after each deactivation
+        self.activated: Latch = Latch(system.loop)  # a new one after each deactivation
         self.asking: Final[dict[object, object]] = {}  # requests that callers wait on, by message_id
         overflow = definition.backpressure.overflow
         self.output: Final[Mailbox[Any]] = Mailbox(

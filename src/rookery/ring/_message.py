@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 
 import attrs
 
-from .._model.messages import DEFAULT_PRIORITY, check_priority
+from .._model.checks import check_priority
+from .._model.messages import DEFAULT_PRIORITY
 
 if TYPE_CHECKING:
     from attrs import Attribute

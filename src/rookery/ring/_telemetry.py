@@ -70,7 +70,7 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.now: Final = clock  # not the loop's clock: that one may be virtual, and this measures work
-        self.processed = 0
+        self.processed: int = 0
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._launched = clock()
         self._ended: float | None = None
