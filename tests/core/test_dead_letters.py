@@ -85,7 +85,7 @@ async def test_what_was_never_read_is_a_dead_letter() -> None:
         ref = await filled(system, Overflow.BLOCK, 1, 255)
         await ref.stop()
         assert [letter.message for letter in system.dead_letters.recent] == [1, 0]
-        with pytest.raises(ExceptionGroup):  # noqa: PT012
+        with pytest.raises(ExceptionGroup):
             async with open_system() as inner:
                 failing = await inner.spawn(crasher)
                 for number in range(6):

@@ -365,7 +365,7 @@ async def test_an_exception_of_the_body_leaves_the_block_as_it_is() -> None:
     """Not wrapped, after everybody has cleaned up."""
     log: list[Any] = []
     error = OSError("body")
-    with pytest.raises(OSError, match="body") as raised:  # noqa: PT012
+    with pytest.raises(OSError, match="body") as raised:
         async with open_system() as system:
             await spawn_three(system, log)
             raise error
@@ -376,7 +376,7 @@ async def test_an_exception_of_the_body_leaves_the_block_as_it_is() -> None:
 async def test_a_group_of_the_body_leaves_the_block_as_it_is() -> None:
     """A task group inside the block does not gain a layer."""
     group = ExceptionGroup("mine", [OSError()])
-    with pytest.raises(ExceptionGroup, match="mine") as raised:  # noqa: PT012
+    with pytest.raises(ExceptionGroup, match="mine") as raised:
         async with open_system() as system:
             await spawn_three(system, [])
             raise group
@@ -398,7 +398,7 @@ async def test_a_cancellation_from_outside_keeps_order_and_grace() -> None:
 async def test_a_timeout_around_the_block_keeps_order_and_grace() -> None:
     """anyio's timeout is a `TimeoutError` for the code around the block."""
     log: list[Any] = []
-    with pytest.raises(TimeoutError):  # noqa: PT012
+    with pytest.raises(TimeoutError):
         with anyio.fail_after(3600) as scope:
             async with open_system() as system:
                 await spawn_three(system, log)
@@ -419,7 +419,7 @@ async def test_a_cancelled_block_whose_tree_failed_still_tells_it() -> None:
             pass
         scope.cancel()
 
-    with anyio.CancelScope() as scope, pytest.raises(BaseExceptionGroup) as raised:  # noqa: PT012
+    with anyio.CancelScope() as scope, pytest.raises(BaseExceptionGroup) as raised:
         async with open_system() as system:
             ref = await system.spawn(fragile)
             await system.spawn(orderly_crash, scope)
@@ -437,7 +437,7 @@ async def test_a_task_group_around_the_block_that_is_cancelled_by_a_sibling() ->
         await settle()
         raise OSError("elsewhere")
 
-    with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as raised:
         async with anyio.create_task_group() as tasks, open_system() as system:
             await spawn_three(system, log)
             tasks.start_soon(fails)
@@ -493,7 +493,7 @@ async def test_an_asyncio_task_group_around_the_block(anyio_backend_name: str) -
         await running.wait()
         raise OSError("elsewhere")
 
-    with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(hold_a_system(log, running.set))
             tasks.create_task(fails())

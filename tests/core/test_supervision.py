@@ -162,7 +162,7 @@ async def crash_until_given_up(system: System, ref: ActorRef[Any], times: int) -
 async def test_too_many_restarts_leave_the_block() -> None:
     """In a group, as `RestartIntensityExceeded` with a group of the crashes as its cause; the body is cancelled."""
     bodies: list[str] = []
-    with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as raised:
         async with open_system(name="doomed", intensity=Intensity(2, per=60)) as system:
             ref = await system.spawn(fragile)
             try:
@@ -199,7 +199,7 @@ async def test_giving_up_stops_the_others_in_order() -> None:
         await settle()
         log.append(ctx.name)
 
-    with pytest.raises(ExceptionGroup):  # noqa: PT012
+    with pytest.raises(ExceptionGroup):
         async with open_system(intensity=Intensity(0, per=1)) as system:
             await system.spawn(orderly, name="a")
             ref = await system.spawn(fragile)
@@ -211,7 +211,7 @@ async def test_giving_up_stops_the_others_in_order() -> None:
 
 async def test_an_error_of_the_body_joins_the_group() -> None:
     """Neither hides the other; the tree's failure comes first."""
-    with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as raised:
         async with open_system(intensity=Intensity(0, per=1)) as system:
             ref = await system.spawn(fragile)
             try:
@@ -244,7 +244,7 @@ async def test_a_start_that_fails_again_counts_as_a_crash() -> None:
             raise OSError(ctx.incarnation)
         await fragile(ctx)
 
-    with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as raised:
         async with open_system(intensity=Intensity(2, per=60)) as system:
             ref = await system.spawn(cannot_restart)
             await crash_until_given_up(system, ref, 1)
@@ -512,7 +512,7 @@ async def test_an_interrupt_in_an_actor_stops_the_tree_in_order_and_leaves_the_b
                 kid.send_nowait(interrupt("now"))
         await ctx.wait_stopping()
 
-    with pytest.raises(interrupt) as raised:  # noqa: PT012
+    with pytest.raises(interrupt) as raised:
         async with open_system() as system:
             await system.spawn(orderly, name="a")
             ref = await system.spawn(behaviour)

@@ -89,7 +89,7 @@ async def test_output_that_was_sent_before_a_crash_is_there_after_it() -> None:
 
 async def test_giving_up_surfaces_from_the_block() -> None:
     """With the crashes as its cause, after the block's body was cancelled."""
-    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+    with pytest.raises(ExceptionGroup) as caught:
         async with RingKernelRuntime() as runtime:
             await running(runtime, "k", crashes_on_13)
             for _ in range(4):
@@ -111,7 +111,7 @@ async def test_whoever_waits_outside_of_the_block_is_told_of_giving_up() -> None
         told.append(caught.value)
 
     async with anyio.create_task_group() as tasks:
-        with pytest.raises(ExceptionGroup):  # noqa: PT012
+        with pytest.raises(ExceptionGroup):
             async with RingKernelRuntime() as runtime:
                 await running(runtime, "k", crashes_on_13)
                 tasks.start_soon(receive)
@@ -124,7 +124,7 @@ async def test_whoever_waits_outside_of_the_block_is_told_of_giving_up() -> None
 
 async def test_an_exception_of_the_body_leaves_the_block_as_it_is() -> None:
     """The runtime adds nothing to it."""
-    with pytest.raises(LookupError, match="mine"):  # noqa: PT012
+    with pytest.raises(LookupError, match="mine"):
         async with RingKernelRuntime() as runtime:
             await running(runtime, "k", crashes_on_13)
             raise LookupError("mine")
