@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from rookery import Context, child, open_system
+from rookery._core.ref import cell_of
 
 
 async def deaf(ctx: Context[object], events: list[str]) -> None:
@@ -25,7 +26,7 @@ async def test_a_stop_with_a_limit_of_its_own_cancels_when_that_is_over(timeout:
     events: list[str] = []
     async with open_system() as system:
         ref = await system.spawn(child(deaf, events).options(stop_timeout=math.inf))
-        cell = ref.bound()
+        cell = cell_of(ref)
         assert cell is not None
         await cell.stop(drain=False, timeout=timeout)
         assert events == ["cancelled"]
@@ -35,7 +36,7 @@ async def test_a_stop_that_is_under_way_keeps_its_limit() -> None:
     """A second stop with another limit waits for the same end."""
     async with open_system() as system:
         ref = await system.spawn(child(deaf, []).options(stop_timeout=math.inf))
-        cell = ref.bound()
+        cell = cell_of(ref)
         assert cell is not None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: cell.stop(drain=False, timeout=0.05))

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import typing
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from .._model.errors import UnresolvedAnnotation
 from .context import Context
@@ -18,8 +18,7 @@ if sys.version_info >= (3, 14):
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Accepted: TypeAlias = tuple[type, ...] | None
-"""Classes whose instances an actor accepts; None for anything."""
+    from .._model.checks import Accepted
 
 
 def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
@@ -51,21 +50,6 @@ def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
     (messages,) = get_args(annotation)
     classes = tuple(_classes(messages, behaviour))
     return None if object in classes else classes
-
-
-def check_message(message: object, accepted: Accepted, actor: str) -> None:
-    """Refuse a message of the wrong type.
-
-    Raises:
-        TypeError: naming the message's type, the actor and what it accepts.
-    """
-    if accepted is not None and not isinstance(message, accepted):
-        given = type(message).__name__
-        names = " | ".join(cls.__name__ for cls in accepted)
-        wanted = f"send one of those, or annotate its behaviour with `Context[{names} | {given}]`"
-        if not accepted:
-            names, wanted = "no messages", f"annotate its behaviour with `Context[{given}]`"
-        raise TypeError(f"{actor} accepts {names}, not {given} ({message!r}): {wanted}")
 
 
 def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:

@@ -21,9 +21,9 @@ from .waiting import Latch
 if TYPE_CHECKING:
     from .children import Children
     from .deadlines import Alarm
+    from .engine import Engine
     from .ref import ActorRef
     from .spec import ChildSpec
-    from .system import System
 
 within_actor: Final[ContextVar[Cell | None]] = ContextVar("within_actor", default=None)
 """The actor in whose task, or in a task started from there, the code runs."""
@@ -45,6 +45,7 @@ class Cell:
         "accepted",
         "asking",
         "ended",
+        "engine",
         "incarnations",
         "last_crash",
         "mailbox",
@@ -59,22 +60,21 @@ class Cell:
         "started",
         "state",
         "stop_asked",
-        "system",
         "thread",
     )
 
-    def __init__(self, spec: ChildSpec[Any], name: str, path: str, system: System, owner: Children) -> None:
+    def __init__(self, spec: ChildSpec[Any], name: str, path: str, engine: Engine, owner: Children) -> None:
         self.spec: Final = spec
         self.ref: Final[ActorRef[Any]] = spec.ref
         self.name: Final = name
         self.path: Final = path
-        self.system: Final = system
+        self.engine: Final = engine
         self.owner: Final = owner
-        self.thread: Final = system.loop.thread
+        self.thread: Final = engine.loop.thread
         self.accepted: Final = spec.accepted
         self.mailbox: Final[Mailbox[Any]] = Mailbox(
-            system.loop,
-            system.turn,
+            engine.loop,
+            engine.turn,
             capacity=spec.settings.capacity,
             overflow=spec.settings.overflow,
             discard=self._discard,
@@ -84,11 +84,11 @@ class Cell:
         self.received: int = 0
         self.last_crash: Exception | None = None
         self.asking: Ask | None = None  # what its main task waits for
-        self.started: Final = Latch(system.loop)
+        self.started: Final = Latch(engine.loop)
         self.start_error: Exception | None = None
-        self.stop_asked: Final = Latch(system.loop)
+        self.stop_asked: Final = Latch(engine.loop)
         self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
-        self.ended: Final = Latch(system.loop)
+        self.ended: Final = Latch(engine.loop)
         self._drain = False
         self.restart_alarm: Alarm | None = None
         self._incarnation: Incarnation | None = None
@@ -106,8 +106,8 @@ class Cell:
         self._incarnation = incarnation = Incarnation(self, self.incarnations)
         timeout = self.spec.settings.start_timeout
         if timeout < math.inf:
-            self._start_alarm = self.system.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
-        self.spec.context.copy().run(self.system.start_task, incarnation.run, name=self.path)
+            self._start_alarm = self.engine.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
+        self.spec.context.copy().run(self.engine.start_task, incarnation.run, name=self.path)
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
@@ -128,7 +128,7 @@ class Cell:
         if how.crash is not None:
             self.last_crash = how.crash
         if interrupt is not None:
-            self.system.interrupt(interrupt)
+            self.engine.interrupt(interrupt)
         self.owner.exited(self, how)
 
     def nobody_receives(self) -> None:
@@ -191,7 +191,7 @@ class Cell:
 
     def _refuse_from_within(self) -> None:
         inside = within_actor.get()
-        if inside is not None and inside.system is self.system and f"{inside.path}/".startswith(f"{self.path}/"):
+        if inside is not None and inside.engine is self.engine and f"{inside.path}/".startswith(f"{self.path}/"):
             raise StopFromWithin(
                 f"{inside.path} cannot wait for {self.path} to stop, because that would wait for {inside.path} "
                 "itself: use `ref.stop_soon()`, which does not wait"
@@ -213,7 +213,7 @@ class Cell:
         if self._stop_timeout <= 0:
             self.cancel()
         elif self._stop_timeout < math.inf:
-            self._stop_alarm = self.system.deadlines.at(self.system.loop.now() + self._stop_timeout, self.cancel)
+            self._stop_alarm = self.engine.deadlines.at(self.engine.loop.now() + self._stop_timeout, self.cancel)
 
     def cancel(self) -> None:
         """End the grace: cancel the incarnation."""
@@ -246,10 +246,10 @@ class Cell:
 
     async def ask(self, request: object, priority: int, timeout: float | None) -> Any:
         """Put a request into the mailbox and wait for its answer."""
-        loop = self.system.loop
+        loop = self.engine.loop
         deadline = loop.effective_deadline()
         ask = Ask(loop, request, self, priority, deadline)
-        asker = self.system.main_of(ask.asker)
+        asker = self.engine.main_of(ask.asker)
         if asker is not None:
             self._refuse_cycle(asker)
             asker.asking = ask
@@ -264,14 +264,14 @@ class Cell:
 
     async def _ask_within(self, ask: Ask, priority: int, timeout: float) -> Any:
         check_timeout(timeout)
-        deadlines = self.system.deadlines
-        ends = self.system.loop.now() + timeout
+        deadlines = self.engine.deadlines
+        ends = self.engine.loop.now() + timeout
         ask.deadline = min(ask.deadline, ends)
 
         def late() -> str:
             return (
-                f"{self.path} did not answer {type(ask.request).__name__} within {timeout} s "
-                f"(state: {self.state.value}, queued: {len(self.mailbox)})"
+                f"{ask.target.path} did not answer {type(ask.request).__name__} within {timeout} s "
+                f"(state: {ask.target.state.value}, queued: {len(ask.target.mailbox)})"
             )
 
         if not await self.mailbox.put_until(ask, priority, ends, deadlines):
@@ -285,7 +285,7 @@ class Cell:
 
     def accept_forwarded(self, ask: Ask) -> None:
         """Queue a request that another actor hands on; it never waits."""
-        asker = self.system.main_of(ask.asker)
+        asker = self.engine.main_of(ask.asker)
         try:
             if asker is not None and not ask.settled:
                 self._refuse_cycle(asker)
@@ -326,7 +326,7 @@ class Cell:
 
     def dead_letter(self, message: object, reason: Reason, priority: int = 128) -> None:
         """A message or reply of this actor's that nobody gets."""
-        self.system.dead_letters.add(message, reason, self.path, priority)
+        self.engine.dead_letters.add(message, reason, self.path, priority)
 
     # ---- its own
 

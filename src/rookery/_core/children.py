@@ -15,6 +15,7 @@ from .._model.restart import Restart
 from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
 from ._parking import uninterrupted
 from .cell import Cell
+from .ref import bind, cell_of
 from .spec import as_spec
 from .waiting import Latch
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._model.restart import Intensity
+    from .engine import Engine
     from .ref import ActorRef
     from .spec import ChildSpec
-    from .system import System
 
 logger = logging.getLogger("rookery.supervision")
 
@@ -40,7 +41,7 @@ class Children:
 
     def __init__(
         self,
-        system: System,
+        engine: Engine,
         path: str,
         intensity: Intensity,
         on_failure: Callable[[Exception], object],
@@ -48,15 +49,15 @@ class Children:
         """Have no children yet.
 
         Args:
-            system: The system they live in.
+            engine: Of the system they live in.
             path: The owner's path.
             intensity: How many restarts are tolerated.
             on_failure: Called with `RestartIntensityExceeded` once all children are down.
         """
         self.path: Final = path
-        self.down: Final = Latch(system.loop)
+        self.down: Final = Latch(engine.loop)
         self.stop_errors: Final[list[Exception]] = []
-        self._system = system
+        self._engine = engine
         self._policy: Supervision[Cell] = Supervision(intensity)
         self._intensity = intensity
         self._on_failure = on_failure
@@ -74,6 +75,7 @@ class Children:
 
     # ---- starting
 
+    @uninterrupted
     async def spawn(self, behaviour: object, args: tuple[Any, ...], name: str | None) -> ActorRef[Any]:
         """Start a child and wait until it is ready; see `Spawner.spawn`."""
         cell = self._admit(as_spec(behaviour, args, name))
@@ -89,21 +91,21 @@ class Children:
 
     @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
-        if self._system.loop.thread != get_ident():
+        if self._engine.loop.thread != get_ident():
             raise WrongLoop(
                 f"{self.path} belongs to the event loop of another thread: spawn from there, for example with "
                 "`anyio.from_thread.run(system.spawn, behaviour)`"
             )
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
-        bound = spec.ref.bound()
+        bound = cell_of(spec.ref)
         if bound is not None and bound.state not in FINAL:
             raise DuplicateName(
                 f"this spec is running already, as {bound.path}: `spec.options()` makes another child of it"
             )
         name = self._free_name(spec)
-        cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._system, self)
-        spec.ref.bind(cell)
+        cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._engine, self)
+        bind(spec.ref, cell)
         self._names[name] = cell
         self._policy.admit(cell, spec.settings.restart, spec.settings.backoff)
         return cell
@@ -134,10 +136,10 @@ class Children:
         """An incarnation of a child has ended."""
         if self._policy.stopping and how.crash is not None:
             self._keep_stop_error(cell, how.crash)
-        now = self._system.loop.now()
+        now = self._engine.loop.now()
         directives = self._policy.exited(cell, how, now, random.random())
-        _log_exit(cell, how, directives)
         self._carry_out(directives)
+        _log_exit(cell, how, directives)  # last: a handler is somebody else's code, and may raise
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -150,14 +152,17 @@ class Children:
 
     # ---- stopping
 
+    @uninterrupted
     def stop(self, cell: Cell) -> None:
         """Stop one child, whatever its restart type; does not wait."""
         self._carry_out(self._policy.stop(cell))
 
+    @uninterrupted
     def stop_all(self) -> None:
         """Stop every child in reverse order of start, one after another; `down` tells when. Idempotent."""
         self._carry_out(self._policy.stop_all())
 
+    @uninterrupted
     def hurry(self) -> None:
         """End every grace: children that are stopping, or will be, are cancelled at once."""
         self._hurried = True
@@ -201,7 +206,7 @@ class Children:
     def _start_again(self, cell: Cell, delay: float) -> None:
         cell.will_restart()
         if delay > 0:
-            cell.restart_alarm = self._system.deadlines.at(self._system.loop.now() + delay, cell.begin)
+            cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
         else:
             cell.begin()
 

@@ -12,6 +12,7 @@ from .._model.checks import check_timeout
 from .._model.dead_letter import Reason
 from .._model.errors import StopRequested
 from .mailbox import NOTHING, Nothing
+from .ref import target_of
 from .reply import Ask
 from .spawner import Spawner
 
@@ -184,7 +185,7 @@ class Context(Spawner, Generic[M_co]):
             AlreadyAnswered: if it has been answered.
             TypeError: if the other actor does not accept it; the request is still in hand.
         """
-        target = ref.target_of(request)
+        target = target_of(ref, request)
         ask = self._incarnation.hand.put_down(request)
         if ask is None:
             self._cell.dead_letter(request, Reason.NOT_ASKED)
@@ -194,7 +195,7 @@ class Context(Spawner, Generic[M_co]):
     def abandoned(self, request: Request[Any]) -> bool:
         """Whether nobody waits for this request's answer any more: long work may look, and leave off."""
         ask = self._incarnation.hand.peek(request)
-        return ask is None or ask.stale(self._cell.system.loop.now)
+        return ask is None or ask.stale(self._cell.engine.loop.now)
 
     def within(self, request: Request[Any]) -> anyio.CancelScope:
         """A cancel scope that ends at the request's deadline: ``with ctx.within(request): ...``."""
@@ -221,7 +222,7 @@ class Context(Spawner, Generic[M_co]):
     @property
     def system(self) -> System:
         """The system this actor lives in."""
-        return self._cell.system
+        return self._cell.engine.system
 
     @property
     def logger(self) -> logging.Logger:
@@ -254,16 +255,16 @@ class Context(Spawner, Generic[M_co]):
         return NOTHING if item is NOTHING else self._handed(item)
 
     async def _receive(self, timeout: float | None) -> M_co:
-        system = self._cell.system
+        engine = self._cell.engine
         deadline = math.inf
         if timeout is not None:
             check_timeout(timeout)
-            deadline = system.loop.now() + timeout
+            deadline = engine.loop.now() + timeout
         while True:
             if timeout is None:
                 item = await self._mailbox.get()
             else:
-                item = await self._mailbox.get_until(deadline, system.deadlines)
+                item = await self._mailbox.get_until(deadline, engine.deadlines)
             message = self._handed(item)
             if message is not NOTHING:
                 return message
@@ -279,7 +280,7 @@ class Context(Spawner, Generic[M_co]):
 
     def _take_up(self, ask: Ask) -> bool:
         """Take a request in hand, unless it need not be served any more."""
-        now = self._cell.system.loop.now
+        now = self._cell.engine.loop.now
         if ask.stale(now):
             reason = Reason.EXPIRED if ask.deadline <= now() else Reason.ABANDONED
             self._cell.dead_letter(ask.request, reason, ask.priority)

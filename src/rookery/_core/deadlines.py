@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final, final
 
@@ -49,7 +50,7 @@ class Deadlines:
     not raise.
     """
 
-    __slots__ = ("_cancelled", "_heap", "_loop", "_scope", "_sleeper", "_wakes_at")
+    __slots__ = ("_cancelled", "_closed", "_heap", "_loop", "_sleeper", "_wakes_at")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -57,7 +58,7 @@ class Deadlines:
         self._cancelled = 0
         self._sleeper: Spot | None = None
         self._wakes_at = math.inf
-        self._scope = anyio.CancelScope(shield=True)
+        self._closed = False
 
     @uninterrupted
     def at(self, when: float, call: Callable[[], object]) -> Alarm:
@@ -76,20 +77,27 @@ class Deadlines:
             heapify(self._heap)
             self._cancelled = 0
 
+    @uninterrupted
     async def run(self) -> None:
-        """Ring alarms until `close`. Shielded: stop timeouts matter most while a block is cancelled."""
-        with self._scope:
-            while True:
-                self._ring()
-                self._sleeper = self._loop.spot()
-                self._wakes_at = self._heap[0].when if self._heap else math.inf
-                with anyio.CancelScope(deadline=self._wakes_at):
+        """Ring alarms until `close`.
+
+        Shielded, because stop timeouts matter most while a block is cancelled. For the same reason a native
+        cancellation does not end it: whoever cancels every task of a loop cancels the system's host as well,
+        which stops the tree, by these deadlines, and then closes this.
+        """
+        while not self._closed:
+            self._ring()
+            self._sleeper = self._loop.spot()
+            self._wakes_at = self._heap[0].when if self._heap else math.inf
+            with suppress(anyio.get_cancelled_exc_class()):
+                with anyio.CancelScope(deadline=self._wakes_at, shield=True):
                     await self._sleeper.park()
-                self._sleeper = None
 
     def close(self) -> None:
         """End `run`."""
-        self._scope.cancel()
+        self._closed = True
+        if self._sleeper is not None:
+            self._sleeper.wake()
 
     @uninterrupted
     def _ring(self) -> None:

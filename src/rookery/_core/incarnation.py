@@ -51,7 +51,7 @@ class Incarnation:
         self.hand: Final = Hand()
         self.ready: bool = False
         self.receiving: bool = False  # ready, and not over
-        self.started_at: Final = cell.system.loop.now()
+        self.started_at: Final = cell.engine.loop.now()
         self._scope = anyio.CancelScope(shield=True)
         self._failures: list[Exception] = []
         self._interrupt: BaseException | None = None
@@ -64,7 +64,7 @@ class Incarnation:
     async def run(self) -> None:
         """The body of its task. Never raises: what happened is told to the cell as a value."""
         cell = self.cell
-        cell.system.entered(cell)
+        cell.engine.entered(cell)
         try:
             with self._scope:
                 await self._behave()
@@ -72,9 +72,8 @@ class Incarnation:
             raise  # the loop itself was torn down; there is nothing left to await with
         except BaseException as error:  # noqa: BLE001  # every exit is a value from here on
             self._departed(error, self._scope)
-        cell.system.left()
-        self._over = True
-        self.receiving = False
+        cell.engine.left()
+        self._end_of_behaviour()
         await self._end_tasks()
         # Before the children end: one of them may be waiting for an answer from here.
         self._settle(self._crash())
@@ -84,8 +83,8 @@ class Incarnation:
         cell.incarnation_ended(self._exit(crash), self._interrupt)
 
     def become_ready(self) -> None:
-        """The end of start-up. Idempotent."""
-        if not self.ready:
+        """The end of start-up. Idempotent, and nothing once the behaviour has ended."""
+        if not self.ready and not self._over:
             self.ready = True
             self.cell.became_ready()
 
@@ -121,7 +120,7 @@ class Incarnation:
             raise ActorStopped(f"{self.cell.path} has ended and can start no more tasks")
         scope = anyio.CancelScope(shield=True)
         self._task_scopes[scope] = None
-        self.cell.system.start_task(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
+        self.cell.engine.start_task(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
 
     def family(self) -> Children:
         """The children of this incarnation.
@@ -132,7 +131,7 @@ class Incarnation:
         if self._over or self.cell.stop_asked.is_set:
             raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
         if self._children is None:
-            self._children = self.cell.system.family_of(self.cell.path, on_failure=self.crash)
+            self._children = self.cell.engine.family_of(self.cell.path, on_failure=self.crash)
         return self._children
 
     @property
@@ -172,7 +171,7 @@ class Incarnation:
 
     async def _end_tasks(self) -> None:
         if self._task_scopes:
-            self._tasks_done = Latch(self.cell.system.loop)
+            self._tasks_done = Latch(self.cell.engine.loop)
             for scope in list(self._task_scopes):
                 scope.cancel()
             self._pierced(await self._tasks_done.outlast())
@@ -203,10 +202,15 @@ class Incarnation:
                 error.__cause__ = crash
                 ask.fail(error)
 
+    def _end_of_behaviour(self) -> None:
+        returned = not self._failures and self._interrupt is None and not self._scope.cancel_called
+        if returned:
+            self.become_ready()  # what has returned has started, even if its children take long to end
+        self._over = True
+        self.receiving = False
+
     def _exit(self, crash: Exception | None) -> Exit:
-        if crash is None and self._interrupt is None and not self._scope.cancel_called:
-            self.become_ready()  # a behaviour that returned has started
-        lived = self.cell.system.loop.now() - self.started_at
+        lived = self.cell.engine.loop.now() - self.started_at
         return Exit(crash, lived, was_ready=self.ready, interrupted=self._interrupt is not None)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import attrs
 
-from .._model.checks import check_priority
+from .._model.checks import check_message, check_priority
 from .._model.errors import NotStarted, WrongLoop
 from .._model.lifecycle import ActorState
 from .._model.messages import DEFAULT_PRIORITY
-from .behaviour import check_message
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -91,7 +90,7 @@ class ActorRef(Generic[M_contra]):
             ValueError: for a priority out of range.
             WrongLoop: from another thread than the system's.
         """
-        mailbox = self.target_of(message, priority).mailbox
+        mailbox = self._target(message, priority).mailbox
         if not mailbox.offer(message, priority):
             await mailbox.put(message, priority)
 
@@ -101,7 +100,7 @@ class ActorRef(Generic[M_contra]):
         Raises:
             MailboxFull: if there is no room, under ``BLOCK`` and ``REJECT``; otherwise as `send`.
         """
-        cell = self.target_of(message, priority)
+        cell = self._target(message, priority)
         cell.mailbox.put_nowait(message, priority)
 
     async def ask(
@@ -129,7 +128,7 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: under the policies that drop or reject.
             NotStarted, TypeError, ValueError, WrongLoop: as `send`.
         """
-        cell = self.target_of(request, priority)
+        cell = self._target(request, priority)
         return cast("R", await cell.ask(request, priority, timeout))
 
     # ---- life
@@ -200,7 +199,7 @@ class ActorRef(Generic[M_contra]):
             ActorStopped: if the actor has ended or is ending.
         """
         cell = self._on_loop()
-        await cell.system.loop.checkpoint()
+        await cell.engine.loop.checkpoint()
         cell.pause()
 
     async def resume(self) -> None:
@@ -210,20 +209,12 @@ class ActorRef(Generic[M_contra]):
             ActorStopped: if the actor has ended or is ending.
         """
         cell = self._on_loop()
-        await cell.system.loop.checkpoint()
+        await cell.engine.loop.checkpoint()
         cell.resume()
 
     def __repr__(self) -> str:
         where = self._name if self._cell is None else self._cell.path
         return f"<ActorRef {where} {self.state.value}>"
-
-    def bind(self, cell: Cell) -> None:
-        """The core's: the reference's spec is being spawned."""
-        self._cell = cell
-
-    def bound(self) -> Cell | None:
-        """The core's: what the reference stands for."""
-        return self._cell
 
     def _started(self) -> Cell:
         if self._cell is None:
@@ -241,13 +232,31 @@ class ActorRef(Generic[M_contra]):
             )
         return cell
 
-    def target_of(self, message: object, priority: int = DEFAULT_PRIORITY) -> Cell:
-        """The core's: the actor, if this delivery to it is in order."""
+    def _target(self, message: object, priority: int) -> Cell:
+        """The actor, if this delivery to it is in order."""
         cell = self._cell
         if cell is None or cell.thread != get_ident():
             cell = self._on_loop()
-        if priority != DEFAULT_PRIORITY:
+        if priority is not DEFAULT_PRIORITY:
             check_priority(priority)
         if cell.accepted is not None and not isinstance(message, cell.accepted):
             check_message(message, cell.accepted, cell.path)
         return cell
+
+
+# For the core and the faces that stand on it: what is behind a reference.
+
+
+def bind(ref: ActorRef[Any], cell: Cell) -> None:
+    """The reference's spec is being spawned."""
+    ref._cell = cell
+
+
+def cell_of(ref: ActorRef[Any]) -> Cell | None:
+    """The actor behind a reference; None before its spec was spawned."""
+    return ref._cell
+
+
+def target_of(ref: ActorRef[Any], message: object, priority: int = DEFAULT_PRIORITY) -> Cell:
+    """The actor behind a reference, if this delivery to it is in order; raises as `ActorRef.send` does."""
+    return ref._target(message, priority)

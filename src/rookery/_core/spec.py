@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 import attrs
 
 from .._model.options import Options
-from .behaviour import Accepted, accepted_messages, signature
+from .behaviour import accepted_messages, signature
 from .ref import ActorRef
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from .._model.checks import Accepted
     from .._model.overflow import Overflow
     from .._model.restart import Backoff, Restart
     from .context import Context

@@ -3,57 +3,52 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import anyio
 
 from .._model.errors import RestartIntensityExceeded, UnknownActor
 from .._model.restart import Intensity
-from ._parking import current_loop, uninterrupted
-from .cell import Cell, within_actor
-from .children import Children
-from .dead_letters import DeadLetters
-from .deadlines import Deadlines
+from ._parking import uninterrupted
+from .engine import DEFAULT_INTENSITY, Engine
 from .spawner import Spawner
 from .tree import render
-from .turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
+    from .children import Children
+    from .dead_letters import DeadLetters
     from .ref import ActorRef
 
-DEFAULT_INTENSITY: Final = Intensity(3, per=5.0)
+HOW_TO_OPEN: Final = "a system is an asynchronous block: write `async with open_system() as system:`"
 
 
 @final
 class System(Spawner):
-    """A running system of actors; made by `open_system`.
+    """A running system of actors; made by `open_system`."""
 
-    Attributes:
-        name: Its name, in logs and in `tree`.
-        dead_letters: Messages that nobody handled.
-    """
+    __slots__ = ("_engine", "_name")
 
     def __init__(self, name: str, intensity: Intensity, tasks: anyio.abc.TaskGroup) -> None:
-        self.name: Final = name
-        self.loop: Final = current_loop()
-        self.turn: Final = Turn(self.loop)
-        self.deadlines: Final = Deadlines(self.loop)
-        self.dead_letters: Final = DeadLetters()
-        self.body: Final = anyio.CancelScope()
-        self.root: Final = Children(self, "/", intensity, self._root_failed)
-        self.failures: Final[list[BaseException]] = []
-        self._tasks = tasks
-        self._mains: dict[object, Cell] = {}
+        self._name = name
+        self._engine = Engine(self, intensity, tasks)
 
-    # ---- for users
+    @property
+    def name(self) -> str:
+        """Its name, in logs and in `tree`."""
+        return self._name
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Messages that nobody handled."""
+        return self._engine.dead_letters
 
     def tree(self) -> str:
         """The tree of actors as text: names, states, queue depths, restarts."""
-        return render(self.name, self.root)
+        return render(self._name, self._engine.root)
 
     def lookup(self, name: str) -> ActorRef[Any]:
         """The live actor of that name or path.
@@ -63,49 +58,25 @@ class System(Spawner):
 
         Raises:
             UnknownActor: if there is none.
+            TypeError: for anything but a string.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"an actor is looked up by its name or path, got {name!r}: write `system.lookup('/name')`")
         path = name if name.startswith("/") else f"/{name}"
-        known = {cell.path: cell for cell in _descendants(self.root)}
+        known = {cell.path: cell for cell in self._engine.cells()}
         if path not in known:
             close = difflib.get_close_matches(path, known, n=3)
             hint = f"; did you mean {' or '.join(close)}?" if close else "; `print(system.tree())` shows who lives"
             raise UnknownActor(f"there is no live actor {path!r}{hint}")
         return known[path].ref
 
-    # ---- for the core
-
-    def start_task(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
-        """Run a task inside the block."""
-        self._tasks.start_soon(fn, *args, name=name)
-
-    def family_of(self, path: str, on_failure: Callable[[Exception], object]) -> Children:
-        """Room for the children of an actor."""
-        return Children(self, path, DEFAULT_INTENSITY, on_failure)
-
-    def entered(self, cell: Cell) -> None:
-        """The running task is an actor's main task now."""
-        within_actor.set(cell)
-        self._mains[self.loop.current_task()] = cell
-
-    def left(self) -> None:
-        """The running task is past the actor's behaviour."""
-        del self._mains[self.loop.current_task()]
-
-    def main_of(self, task: object) -> Cell | None:
-        """The actor whose main task this is."""
-        return self._mains.get(task)
-
-    def interrupt(self, error: BaseException) -> None:
-        """Something that no actor may handle left one: the host stops the tree and raises it."""
-        self.failures.append(error)
-        self.body.cancel()
-
     def _family(self) -> Children:
-        return self.root
+        return self._engine.root
 
-    def _root_failed(self, error: Exception) -> None:
-        self.failures.append(error)
-        self.body.cancel()
+
+def engine_of(system: System) -> Engine:
+    """The inside of a system, for the faces that stand on the core."""
+    return system._engine
 
 
 def open_system(
@@ -132,6 +103,10 @@ def open_system(
         ...     calc = await system.spawn(calculator)
         ...     assert await calc.ask(Add(10, 5), timeout=1) == 15
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a system's name is a string, got {name!r}: write `open_system(name='simulation')`")
+    if not isinstance(intensity, Intensity):
+        raise TypeError(f"intensity is an Intensity, got {intensity!r}: write `Intensity(3, per=5.0)`")
     return _SystemBlock(name, intensity)
 
 
@@ -142,27 +117,44 @@ class _SystemBlock:
     def __init__(self, name: str, intensity: Intensity) -> None:
         self._name = name
         self._intensity = intensity
+        self._entered = False
 
+    @uninterrupted
     async def __aenter__(self) -> System:
+        if self._entered:
+            raise RuntimeError(
+                "this block has been entered before, and a system runs once: write `async with open_system() as system:` again"
+            )
+        self._entered = True
         self._tasks = anyio.create_task_group()
-        self._system = System(self._name, self._intensity, self._tasks)
+        system = System(self._name, self._intensity, self._tasks)
+        self._engine = engine_of(system)
         await self._tasks.__aenter__()
-        self._system.start_task(self._system.deadlines.run, name=f"{self._name} deadlines")
-        self._system.body.__enter__()
-        return self._system
+        self._engine.start_task(self._engine.deadlines.run, name=f"{self._name} deadlines")
+        self._engine.body.__enter__()
+        return system
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(HOW_TO_OPEN)
+
+    def __exit__(self, *_: object) -> None:
+        raise TypeError(HOW_TO_OPEN)
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(HOW_TO_OPEN)
 
     @uninterrupted
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        system = self._system
-        errors = [*_left_of(system.body, error)]
-        system.root.stop_all()
-        pierced = await system.root.down.outlast(system.root.hurry)
-        system.deadlines.close()
+        engine = self._engine
+        errors = [*_left_of(engine.body, error)]
+        engine.root.stop_all()
+        pierced = await engine.root.down.outlast(engine.root.hurry)
+        engine.deadlines.close()
         if pierced is not None:
             errors.append(pierced)
-        return await self._leave(_combined(self._name, system.failures, errors, system.root.stop_errors))
+        return await self._leave(_combined(self._name, engine.failures, errors, engine.root.stop_errors))
 
     async def _leave(self, error: BaseException | None) -> bool | None:
         """Leave the nursery, which is empty by now, with this error, and take its wrapping off again."""
@@ -204,9 +196,3 @@ def _combined(
     if len(everything) == 1 and not stop_errors and not isinstance(everything[0], RestartIntensityExceeded):
         return everything[0]
     return BaseExceptionGroup(f"the system {name!r} failed", everything)
-
-
-def _descendants(children: Children | None) -> Iterator[Cell]:
-    for cell in [] if children is None else children.cells:
-        yield cell
-        yield from _descendants(cell.children)

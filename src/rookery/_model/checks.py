@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 from .messages import DEFAULT_PRIORITY
 
 LOWEST: Final = 0
 HIGHEST: Final = 255
+
+Accepted: TypeAlias = tuple[type, ...] | None
+"""Classes whose instances an actor accepts; None for anything."""
 
 
 def check_priority(priority: int) -> None:
@@ -35,3 +38,18 @@ def check_timeout(timeout: float) -> None:
         raise TypeError(f"timeout is a number of seconds, or None to wait for ever, got {timeout!r}")
     if math.isnan(timeout):
         raise ValueError(f"timeout is a number of seconds, or None to wait for ever, got {timeout!r}")
+
+
+def check_message(message: object, accepted: Accepted, actor: str) -> None:
+    """Refuse a message of the wrong type.
+
+    Raises:
+        TypeError: naming the message's type, the actor and what it accepts.
+    """
+    if accepted is not None and not isinstance(message, accepted):
+        given = type(message).__name__
+        names = " | ".join(cls.__name__ for cls in accepted)
+        wanted = f"send one of those, or annotate its behaviour with `Context[{names} | {given}]`"
+        if not accepted:
+            names, wanted = "no messages", f"annotate its behaviour with `Context[{given}]`"
+        raise TypeError(f"{actor} accepts {names}, not {given} ({message!r}): {wanted}")

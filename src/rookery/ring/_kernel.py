@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._core.context import Context  # noqa: TC001  # the core reads `run_kernel`'s annotation
 from .._core.mailbox import Mailbox
+from .._core.ref import cell_of, target_of
 from .._core.spec import child
+from .._core.system import engine_of
 from .._core.waiting import Latch
 from .._model.dead_letter import Reason
 from .._model.errors import ActorStopped, MailboxFull, StopRequested
@@ -34,17 +36,18 @@ class Kernel:
     def __init__(self, definition: KernelDefinition, system: System, meter: Meter | None) -> None:
         self.definition: Final = definition
         self.meter: Final = meter
-        self.activated: Latch = Latch(system.loop)  # a new one after each deactivation
+        engine = engine_of(system)
+        self._engine: Final = engine
+        self.activated: Latch = Latch(engine.loop)  # a new one after each deactivation
         self.asking: Final[dict[object, object]] = {}  # requests that callers wait on, by message_id
         overflow = definition.backpressure.overflow
         self.output: Final[Mailbox[Any]] = Mailbox(
-            system.loop, system.turn, capacity=definition.queue_size, overflow=overflow, discard=self._dropped
+            engine.loop, engine.turn, capacity=definition.queue_size, overflow=overflow, discard=self._dropped
         )
         self.spec: Final = child(run_kernel, self).options(
             name=definition.kernel_id, capacity=definition.queue_size, overflow=overflow
         )
         self._was_active = False
-        self._system: Final = system
 
     @property
     def kernel_id(self) -> str:
@@ -56,7 +59,7 @@ class Kernel:
     @property
     def state(self) -> KernelState:
         """Where it is in its life."""
-        cell = self.spec.ref.bound()
+        cell = cell_of(self.spec.ref)
         if cell is None:
             return KernelState.CREATED
         if cell.ended.is_set:
@@ -76,7 +79,7 @@ class Kernel:
         """Hand it no more messages."""
         check_transition(self.kernel_id, self.state, KernelState.DEACTIVATED)
         self.cell.pause()
-        self.activated = Latch(self._system.loop)
+        self.activated = Latch(self._engine.loop)
 
     async def terminate(self, timeout: float) -> None:
         """Stop it and wait for its end. If cancelled, the stop goes on."""
@@ -100,13 +103,13 @@ class Kernel:
     async def send(self, message: Any, timeout: float | None) -> None:
         """Put a message into the input queue; see `RingKernelRuntime.send`."""
         priority = self._accept(message)
-        mailbox = self.spec.ref.target_of(message, priority).mailbox
+        mailbox = target_of(self.spec.ref, message, priority).mailbox
         try:
             if timeout is None:
                 await mailbox.put(message, priority)
                 return
-            deadline = self._system.loop.now() + timeout
-            in_time = await mailbox.put_until(message, priority, deadline, self._system.deadlines)
+            deadline = self._engine.loop.now() + timeout
+            in_time = await mailbox.put_until(message, priority, deadline, self._engine.deadlines)
         except MailboxFull:
             raise self.full("input") from None
         if not in_time:
@@ -117,7 +120,7 @@ class Kernel:
         if timeout is None:
             return await self.output.get()
         try:
-            return await self.output.get_until(self._system.loop.now() + timeout, self._system.deadlines)
+            return await self.output.get_until(self._engine.loop.now() + timeout, self._engine.deadlines)
         except TimeoutError:
             raise KernelTimeout(
                 f"the kernel {self.kernel_id!r} sent nothing within {timeout} s "
@@ -180,19 +183,19 @@ class Kernel:
 
     async def checkpoint(self) -> None:
         """Let other tasks run."""
-        await self._system.loop.checkpoint()
+        await self._engine.loop.checkpoint()
 
     async def take_turn(self) -> None:
         """Let other tasks run if its turn is over."""
-        self._system.turn.count()
-        await self._system.turn.give_way_if_over()
+        self._engine.turn.count()
+        await self._engine.turn.give_way_if_over()
 
     # ---- its own
 
     @property
     def cell(self) -> Cell:
         """The actor."""
-        cell = self.spec.ref.bound()
+        cell = cell_of(self.spec.ref)
         assert cell is not None  # a kernel is in nobody's hands before it was spawned
         return cell
 

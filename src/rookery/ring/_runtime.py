@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, final
 
 import anyio
 
-from .._core.system import open_system
+from .._core.system import engine_of, open_system
 from .._model.errors import WrongLoop
 from ._decorator import definition_of
 from ._errors import RuntimeNotOpen
@@ -85,7 +85,7 @@ class RingKernelRuntime:
             self._block = None
             raise
         self._kernels = Roster()
-        self._opened = self._system.loop.now()
+        self._opened = engine_of(self._system).loop.now()
         return self
 
     async def __aexit__(
@@ -317,7 +317,7 @@ class RingKernelRuntime:
             total_messages_dropped=sum(kernel.dropped for kernel in self._kernels),
             total_errors=sum(kernel.error_count for kernel in self._kernels),
             throughput=math.fsum(one.throughput for one in measured) if self._enable_telemetry else None,
-            uptime_seconds=system.loop.now() - self._opened,
+            uptime_seconds=engine_of(system).loop.now() - self._opened,
         )
 
     # ---- its own
@@ -331,7 +331,7 @@ class RingKernelRuntime:
         return self._kernels.launched(kernel_id)
 
     async def _checkpoint(self) -> None:
-        await self._running().loop.checkpoint()
+        await engine_of(self._running()).loop.checkpoint()
 
     def _running(self) -> System:
         """The system inside, if this is the place to use it."""
@@ -341,7 +341,7 @@ class RingKernelRuntime:
                 "    async with RingKernelRuntime() as runtime:\n"
                 '        await runtime.launch("calculator")\n'
             )
-        if self._system.loop.thread != get_ident():
+        if engine_of(self._system).loop.thread != get_ident():
             raise WrongLoop(
                 "this runtime belongs to the event loop of another thread: call it from there, for example with "
                 "`anyio.from_thread.run(runtime.send, kernel_id, message)`"

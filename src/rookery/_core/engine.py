@@ -1,0 +1,75 @@
+"""What all parts of one running system share: the loop, the time, the nursery, and who runs in which task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+
+from .._model.restart import Intensity
+from ._parking import current_loop
+from .cell import Cell, within_actor
+from .children import Children
+from .dead_letters import DeadLetters
+from .deadlines import Deadlines
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from .system import System
+
+DEFAULT_INTENSITY: Final = Intensity(3, per=5.0)
+
+
+@final
+class Engine:
+    """The inside of a `System`."""
+
+    def __init__(self, system: System, intensity: Intensity, tasks: anyio.abc.TaskGroup) -> None:
+        self.system: Final = system
+        self.loop: Final = current_loop()
+        self.turn: Final = Turn(self.loop)
+        self.deadlines: Final = Deadlines(self.loop)
+        self.dead_letters: Final = DeadLetters()
+        self.body: Final = anyio.CancelScope()
+        self.root: Final = Children(self, "/", intensity, self.interrupt)
+        self.failures: Final[list[BaseException]] = []
+        self._tasks = tasks
+        self._mains: dict[object, Cell] = {}
+
+    def start_task(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
+        """Run a task inside the block."""
+        self._tasks.start_soon(fn, *args, name=name)
+
+    def family_of(self, path: str, on_failure: Callable[[Exception], object]) -> Children:
+        """Room for the children of an actor."""
+        return Children(self, path, DEFAULT_INTENSITY, on_failure)
+
+    def entered(self, cell: Cell) -> None:
+        """The running task is an actor's main task now."""
+        within_actor.set(cell)
+        self._mains[self.loop.current_task()] = cell
+
+    def left(self) -> None:
+        """The running task is past the actor's behaviour."""
+        del self._mains[self.loop.current_task()]
+
+    def main_of(self, task: object) -> Cell | None:
+        """The actor whose main task this is."""
+        return self._mains.get(task)
+
+    def interrupt(self, error: BaseException) -> None:
+        """The root gave up, or something that no actor may handle left one: the host stops the tree and raises."""
+        self.failures.append(error)
+        self.body.cancel()
+
+    def cells(self) -> Iterator[Cell]:
+        """Every live actor, parents before their children."""
+        return _descendants(self.root)
+
+
+def _descendants(children: Children | None) -> Iterator[Cell]:
+    for cell in [] if children is None else children.cells:
+        yield cell
+        yield from _descendants(cell.children)
