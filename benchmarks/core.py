@@ -1,0 +1,295 @@
+"""The core beside the limits of its event loops: `python benchmarks/core.py [--rounds N] [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import harness
+from harness import Benchmark, Candidate, expect
+from limits import ASYNCIO, TRIO, Baseline, Transport
+from workload import CAPACITY, FRESH, ONE_OBJECT, Echo, Note, Sending, Stopwatch, Tally, Urgent, sum_below
+
+from rookery import ActorRef, Context, child, open_system
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+AN_HOUR = 3600.0
+"""A deadline, in seconds, that never comes: what it costs to have one is measured."""
+
+BACKLOG = 100_000
+"""Messages in front of an urgent one."""
+
+TURN = 64
+"""Messages after which a busy task gives way: a guarantee of rookery's."""
+
+URGENT = 255
+"""The highest priority there is."""
+
+
+# ---- ask
+
+
+async def echo(ctx: Context[Echo]) -> None:
+    """Answer each question with its number."""
+    async for request in ctx:
+        ctx.reply(request, request.number)
+
+
+async def ask_plain(count: int) -> float:
+    """Seconds for that many asks, one after another, a fresh request each."""
+    return await _ask_each(count, _ask)
+
+
+async def ask_with_timeout(count: int) -> float:
+    """As `ask_plain`, each with a ``timeout``."""
+    return await _ask_each(count, _ask_with_timeout)
+
+
+async def ask_in_scope(count: int) -> float:
+    """As `ask_plain`, all inside one cancel scope with a deadline."""
+    with anyio.fail_after(AN_HOUR):
+        return await _ask_each(count, _ask)
+
+
+async def _ask_each(count: int, ask: Callable[[ActorRef[Echo], int], Awaitable[int]]) -> float:
+    async with open_system() as system:
+        ref = await system.spawn(echo)
+        watch = Stopwatch()
+        total = await ask(ref, count)
+        seconds = watch.seconds()
+    expect(total, sum_below(count), "sum of the answers")
+    return seconds
+
+
+async def _ask(ref: ActorRef[Echo], count: int) -> int:
+    total = 0
+    for number in range(count):
+        total += await ref.ask(Echo(number))
+    return total
+
+
+async def _ask_with_timeout(ref: ActorRef[Echo], count: int) -> int:
+    total = 0
+    for number in range(count):
+        total += await ref.ask(Echo(number), timeout=AN_HOUR)
+    return total
+
+
+# ---- send
+
+
+async def handle(ctx: Context[Note], tally: Tally) -> None:
+    """Handle notes until the actor is stopped."""
+    await tally.take(ctx)
+
+
+async def send(count: int, sending: Sending) -> float:
+    """Seconds until that many messages have gone through a bounded mailbox and been handled, and the actor has ended.
+
+    The sender is faster than the actor, so that the mailbox is full most of the time, and pushes back.
+    """
+    tally = Tally()
+    async with open_system() as system:
+        ref = await system.spawn(child(handle, tally).options(capacity=CAPACITY))
+        watch = Stopwatch()
+        await sending.feed(ref.send, count)
+        await ref.stop(drain=True)
+        seconds = watch.seconds()
+    tally.check(count, sending.total(count))
+    return seconds
+
+
+# ---- spawn and stop
+
+
+async def idle(ctx: Context[Note], tally: Tally) -> None:
+    """Wait for messages that never come; count the end."""
+    async for _ in ctx:
+        pass
+    tally.handled += 1
+
+
+async def spawn(count: int) -> float:
+    """Seconds for that many spawns, one after another, each until the actor is ready; all stay alive."""
+    tally = Tally()
+    async with open_system() as system:
+        watch = Stopwatch()
+        for _ in range(count):
+            await system.spawn(idle, tally)
+        seconds = watch.seconds()
+    expect(tally.handled, count, "actors that ended well")
+    return seconds
+
+
+async def stop(count: int) -> float:
+    """Seconds to leave a system with that many idle actors: each stops gracefully, in reverse order of start."""
+    tally = Tally()
+    async with open_system() as system:
+        for _ in range(count):
+            await system.spawn(idle, tally)
+        watch = Stopwatch()
+    seconds = watch.seconds()
+    expect(tally.handled, count, "actors that ended well")
+    return seconds
+
+
+# ---- an urgent message
+
+
+async def take_up(ctx: Context[Note | Urgent], tally: Tally) -> None:
+    """Handle notes one by one, and take up urgent messages."""
+    async for received in ctx:
+        if isinstance(received, Urgent):
+            received.take_up(tally.handled)
+        else:
+            tally.handled += 1
+
+
+async def send_now(ref: ActorRef[Note | Urgent], message: Urgent) -> None:
+    """Send without waiting: the message is in the mailbox at once, so that nothing may be handled before it."""
+    ref.send_nowait(message, priority=URGENT)
+    await message.taken_up.wait()
+    expect(message.overtaken_by, 0, "messages handled before the urgent one")
+
+
+async def send_in_turn(ref: ActorRef[Note | Urgent], message: Urgent) -> None:
+    """Send as most programs do: a sender whose turn is over gives way before it puts its message into the mailbox.
+
+    The actor has one turn then, or two, as trio runs the tasks that are ready in random order.
+    """
+    await ref.send(message, priority=URGENT)
+    await message.taken_up.wait()
+    expect(message.overtaken_by <= 2 * TURN, True, f"at most {2 * TURN} messages handled before the urgent one")
+
+
+async def urgent(
+    count: int, backlog: int, deliver: Callable[[ActorRef[Note | Urgent], Urgent], Awaitable[None]]
+) -> float:
+    """Seconds from sending an urgent message until it is taken up, summed over that many of them.
+
+    Args:
+        count: Urgent messages, one after another.
+        backlog: Ordinary messages that are queued whenever one is sent.
+        deliver: How to send it, and wait.
+    """
+    tally, sent, seconds = Tally(), 0, 0.0
+    async with open_system() as system:
+        ref = await system.spawn(child(take_up, tally).options(capacity=BACKLOG + 1))
+        for _ in range(count):
+            sent += _fill_up(ref, backlog)
+            message = Urgent(tally.handled)
+            await deliver(ref, message)
+            seconds += message.seconds
+        await ref.stop(drain=True)
+    expect(tally.handled, sent, "ordinary messages handled in the end")
+    return seconds
+
+
+def _fill_up(ref: ActorRef[Note | Urgent], backlog: int) -> int:
+    """Queue ordinary messages until there are that many; how many it took."""
+    note, missing = Note(0, "ordinary", 1.0), backlog - ref.statistics().queued
+    for _ in range(missing):
+        ref.send_nowait(note)
+    return missing
+
+
+# ---- all of them
+
+
+def benchmarks(baseline: Baseline) -> list[Benchmark]:
+    """What is measured on one kind of loop."""
+    return [_asks(baseline), *_sends(baseline), _spawns(baseline), _stops(baseline), _urgent()]
+
+
+def _asks(baseline: Baseline) -> Benchmark:
+    return Benchmark(
+        title="ask",
+        unit="round trip",
+        operations=5_000,
+        limit=Candidate(*baseline.round_trip),
+        candidates=(
+            Candidate("ask", ask_plain),
+            Candidate("ask(timeout=)", ask_with_timeout),
+            Candidate("ask inside a deadline", ask_in_scope),
+        ),
+    )
+
+
+def _sends(baseline: Baseline) -> list[Benchmark]:
+    return [
+        _sends_of("send, one object", ONE_OBJECT, baseline),
+        _sends_of("send, a fresh message each", FRESH, baseline),
+    ]
+
+
+def _sends_of(title: str, sending: Sending, baseline: Baseline) -> Benchmark:
+    transports: tuple[tuple[str, Transport], ...] = (baseline.channel, ("send", send), *baseline.other_channels)
+    channel, *others = (Candidate(name, functools.partial(fn, sending=sending)) for name, fn in transports)
+    return Benchmark(title=title, unit="message", operations=20_000, limit=channel, candidates=tuple(others))
+
+
+def _spawns(baseline: Baseline) -> Benchmark:
+    return Benchmark(
+        title="spawn until ready",
+        unit="actor or task",
+        operations=1_000,
+        limit=Candidate(*baseline.start),
+        candidates=(Candidate("spawn", spawn), *(Candidate(*other) for other in baseline.other_starts)),
+    )
+
+
+def _stops(baseline: Baseline) -> Benchmark:
+    return Benchmark(
+        title="stop of 1,000 idle actors",
+        unit="actor or task",
+        operations=1_000,
+        limit=Candidate(*baseline.cancel),
+        candidates=(Candidate("leaving the system", stop),),
+    )
+
+
+def _urgent() -> Benchmark:
+    return Benchmark(
+        title="urgent until taken up",
+        unit="message",
+        operations=50,
+        limit=Candidate("nothing else queued", functools.partial(urgent, backlog=0, deliver=send_now)),
+        candidates=(
+            Candidate("send_nowait, 100,000 queued", functools.partial(urgent, backlog=BACKLOG, deliver=send_now)),
+            Candidate("send, 100,000 queued", functools.partial(urgent, backlog=BACKLOG, deliver=send_in_turn)),
+        ),
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="The core of rookery beside the limits of its event loops.")
+    parser.add_argument("--rounds", type=_at_least_one, default=7, metavar="N", help="rounds that count; 7 by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to a file")
+    return parser.parse_args()
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} rounds are no median: give 1 or more")
+    return number
+
+
+def main() -> None:
+    """Measure, show, write."""
+    options = arguments()
+    plan = {loop: benchmarks(TRIO if loop == "trio" else ASYNCIO) for loop in harness.available_loops()}
+    results = harness.run_rounds(plan, options.rounds)
+    harness.show(results)
+    if options.json:
+        harness.write_json(options.json, results, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
