@@ -24,6 +24,7 @@ from rookery import (
     Overflow,
     Reason,
     Request,
+    Restart,
     System,
     child,
     message,
@@ -777,3 +778,32 @@ async def test_requests_that_are_never_answered_do_not_pile_up() -> None:
 async def _cancel_soon(scope: anyio.CancelScope) -> None:
     await settle()
     scope.cancel()
+
+
+@pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
+async def test_a_child_in_the_queue_of_its_crashing_owner_does_not_hold_it_up(restart: Restart) -> None:
+    """Its ask fails before the owner waits for it to end, whether or not the owner starts again."""
+    outcomes: list[str] = []
+
+    async def kid(ctx: Context[Any], owner: Any) -> None:
+        ctx.ready()
+        try:
+            await owner.ask(Double(1))
+        except ActorStopped:
+            outcomes.append("told")
+
+    async def owner(ctx: Context[Double]) -> None:
+        ctx.ready()
+        if ctx.incarnation == 1:
+            await ctx.spawn(child(kid, ctx.self).options(stop_timeout=math.inf))
+            await settle()
+            raise ValueError("with a child's request unread")
+        await ctx.wait_stopping()
+
+    with anyio.fail_after(20):
+        async with open_system() as system:
+            spec = child(owner).options(restart=restart)
+            await system.spawn(spec)
+            for _ in range(3):  # the owner settles once before it crashes
+                await settle()
+            assert outcomes == ["told"]

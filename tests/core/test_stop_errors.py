@@ -15,6 +15,7 @@ from rookery import (
     child,
     open_system,
 )
+from support import settle
 
 
 async def clumsy(ctx: Context[int], name: str) -> None:
@@ -108,6 +109,7 @@ async def test_using_an_actor_that_was_stopped_before_is_no_error_of_its_own() -
     async with open_system() as system:
         first = await system.spawn(producer)
         await first.send(await system.spawn(consumer))
+        await settle()
     assert found == ["consumer gone"]
 
 

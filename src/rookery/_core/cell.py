@@ -6,11 +6,11 @@ import math
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._model.checks import check_timeout
 from .._model.dead_letter import Reason
-from .._model.errors import ActorStopped, AskCycle, MailboxFull, RookeryError, StopFromWithin, StopRequested
+from .._model.errors import ActorStopped, MailboxFull, StopFromWithin, StopRequested
 from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
 from .._model.supervision import Exit
+from .._model.wording import brief
 from ._parking import uninterrupted
 from .incarnation import Incarnation
 from .mailbox import Mailbox
@@ -131,10 +131,16 @@ class Cell:
             self.engine.interrupt(interrupt)
         self.owner.exited(self, how)
 
-    def nobody_receives(self) -> None:
-        """The behaviour and its tasks are over; its children, who may be asking it, have yet to end."""
-        if self.state is ActorState.STOPPING:
+    def nobody_receives(self, crash: Exception | None) -> None:
+        """The behaviour and its tasks are over; its children have yet to end, and may be waiting for it.
+
+        Whoever is sure to wait in vain is told now: everybody if no other incarnation follows, else the askers
+        among its own descendants, because their end is what the next incarnation waits for.
+        """
+        if self.state is ActorState.STOPPING or not self.spec.settings.restart.applies(crashed=crash is not None):
             self._turn_everyone_away()
+        else:
+            self._turn_away(self.mailbox.withdraw(self._asked_from_below))
 
     def will_restart(self) -> None:
         """Another incarnation follows."""
@@ -242,72 +248,6 @@ class Cell:
         if self.state is ActorState.STOPPING or self.state in FINAL:
             raise ActorStopped(f"{self.path} is {self.state.value} and cannot be {what}")
 
-    # ---- being asked
-
-    async def ask(self, request: object, priority: int, timeout: float | None) -> Any:
-        """Put a request into the mailbox and wait for its answer."""
-        loop = self.engine.loop
-        deadline = loop.effective_deadline()
-        ask = Ask(loop, request, self, priority, deadline)
-        asker = self.engine.main_of(ask.asker)
-        if asker is not None:
-            self._refuse_cycle(asker)
-            asker.asking = ask
-        try:
-            if timeout is None:
-                await self.mailbox.put(ask, priority)
-                return await ask.answer()
-            return await self._ask_within(ask, priority, timeout)
-        finally:
-            if asker is not None:
-                asker.asking = None
-
-    async def _ask_within(self, ask: Ask, priority: int, timeout: float) -> Any:
-        check_timeout(timeout)
-        deadlines = self.engine.deadlines
-        ends = self.engine.loop.now() + timeout
-        ask.deadline = min(ask.deadline, ends)
-
-        def late() -> str:
-            return (
-                f"{ask.target.path} did not answer {type(ask.request).__name__} within {timeout} s "
-                f"(state: {ask.target.state.value}, queued: {len(ask.target.mailbox)})"
-            )
-
-        if not await self.mailbox.put_until(ask, priority, ends, deadlines):
-            ask.time_out(late)
-            return await ask.answer()
-        alarm = deadlines.at(ends, lambda: ask.time_out(late))
-        try:
-            return await ask.answer()
-        finally:
-            alarm.cancel()
-
-    def accept_forwarded(self, ask: Ask) -> None:
-        """Queue a request that another actor hands on; it never waits."""
-        asker = self.engine.main_of(ask.asker)
-        try:
-            if asker is not None and not ask.settled:
-                self._refuse_cycle(asker)
-            ask.target = self
-            self.mailbox.put_nowait(ask, ask.priority)
-        except RookeryError as error:
-            ask.fail(error)
-
-    def _refuse_cycle(self, asker: Cell) -> None:
-        chain: list[Cell] = [asker]
-        waiting_for: Cell | None = self
-        while waiting_for is not None:
-            chain.append(waiting_for)
-            if waiting_for is asker:
-                circle = " -> ".join(cell.path for cell in chain)
-                raise AskCycle(
-                    f"nobody in this circle could ever answer: {circle}; send a message instead, or ask from a "
-                    "task of its own with `ctx.start_soon(...)`"
-                )
-            asking = waiting_for.asking
-            waiting_for = None if asking is None or asking.settled else asking.target
-
     # ---- observation
 
     def statistics(self) -> ActorStatistics:
@@ -343,13 +283,20 @@ class Cell:
     def _turn_everyone_away(self) -> None:
         """Senders from now on, and whatever is still queued."""
         self.mailbox.close(self._stopped)
-        for item, priority in self.mailbox.clear():
+        self._turn_away(self.mailbox.withdraw())
+
+    def _turn_away(self, unread: list[tuple[Any, int]]) -> None:
+        for item, priority in unread:
             if isinstance(item, Ask):
                 item.fail(self._stopped())
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
 
+    def _asked_from_below(self, item: object) -> bool:
+        asker = self.engine.main_of(item.asker) if isinstance(item, Ask) else None
+        return asker is not None and asker.path.startswith(f"{self.path}/")
+
     def _stopped(self) -> ActorStopped:
-        how = f" ({self.last_crash!r})" if self.state is ActorState.FAILED else ""
+        how = f" ({brief(self.last_crash)})" if self.state is ActorState.FAILED else ""
         return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
 
     def _start_timed_out(self) -> None:

@@ -135,7 +135,7 @@ class PriorityReceiver(Generic[T_co]):
         """Receive no more; what is queued is dropped, and senders are turned away. Idempotent."""
         self._mailbox.close(anyio.ClosedResourceError)
         self._mailbox.halt(anyio.ClosedResourceError)
-        self._mailbox.clear()
+        self._mailbox.withdraw()
 
 
 @final

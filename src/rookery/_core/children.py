@@ -13,6 +13,7 @@ from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceede
 from .._model.lifecycle import FINAL
 from .._model.restart import Restart
 from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
+from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
 from .ref import bind, cell_of
@@ -86,7 +87,7 @@ class Children:
             cell.abandon_start()
             raise
         if cell.start_error is not None:
-            raise StartFailed(f"{cell.path} did not start: {cell.start_error!r}") from cell.start_error
+            raise StartFailed(f"{cell.path} did not start: {brief(cell.start_error)}") from cell.start_error
         return cell.ref
 
     @uninterrupted

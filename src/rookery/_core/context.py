@@ -11,6 +11,8 @@ import anyio
 from .._model.checks import check_timeout
 from .._model.dead_letter import Reason
 from .._model.errors import StopRequested
+from . import asking
+from ._parking import uninterrupted
 from .mailbox import NOTHING, Nothing
 from .ref import target_of
 from .reply import Ask
@@ -49,6 +51,7 @@ class Context(Spawner, Generic[M_co]):
 
     # ---- receiving
 
+    @uninterrupted
     async def receive(self, timeout: float | None = None) -> M_co:
         """The most urgent message, waiting for one if need be.
 
@@ -67,6 +70,7 @@ class Context(Spawner, Generic[M_co]):
         message = self._poll()
         return await self._receive(timeout) if message is NOTHING else message
 
+    @uninterrupted
     def receive_nowait(self) -> M_co:
         """The most urgent message, if there is one.
 
@@ -81,6 +85,7 @@ class Context(Spawner, Generic[M_co]):
             if message is not NOTHING:
                 return message
 
+    @uninterrupted
     async def receive_batch(self, max_size: int) -> list[M_co]:
         """Waits for a message, then takes what else is there. If cancelled, nothing was taken.
 
@@ -106,6 +111,7 @@ class Context(Spawner, Generic[M_co]):
     def __aiter__(self) -> Self:
         return self
 
+    @uninterrupted
     async def __anext__(self) -> M_co:
         """Iteration ends at a graceful stop."""
         message = self._poll()
@@ -133,6 +139,7 @@ class Context(Spawner, Generic[M_co]):
 
     # ---- answering
 
+    @uninterrupted
     def reply(self, request: Request[R], value: R) -> None:
         """Answer a request.
 
@@ -153,6 +160,7 @@ class Context(Spawner, Generic[M_co]):
         elif not ask.reply(value):
             self._cell.dead_letter(value, Reason.LATE_REPLY)
 
+    @uninterrupted
     def fail(self, request: Request[Any], error: BaseException) -> None:
         """Answer a request with an error, to be raised in its asker; this actor lives on.
 
@@ -175,6 +183,7 @@ class Context(Spawner, Generic[M_co]):
         elif not ask.fail(error):
             self._cell.dead_letter(error, Reason.LATE_REPLY)
 
+    @uninterrupted
     def forward(self, request: Request[R], ref: ActorRef[Any]) -> None:
         """Hand a request on, for another actor to answer to the asker directly.
 
@@ -190,7 +199,7 @@ class Context(Spawner, Generic[M_co]):
         if ask is None:
             self._cell.dead_letter(request, Reason.NOT_ASKED)
         else:
-            target.accept_forwarded(ask)
+            asking.forward(ask, target)
 
     def abandoned(self, request: Request[Any]) -> bool:
         """Whether nobody waits for this request's answer any more: long work may look, and leave off."""
@@ -247,6 +256,7 @@ class Context(Spawner, Generic[M_co]):
     def _family(self) -> Children:
         return self._incarnation.family()
 
+    @uninterrupted
     def _poll(self) -> M_co | Nothing:
         """A message that is there already, which is nearly every one for a busy actor."""
         if not self._incarnation.receiving:
@@ -254,6 +264,7 @@ class Context(Spawner, Generic[M_co]):
         item = self._mailbox.poll()
         return NOTHING if item is NOTHING else self._handed(item)
 
+    @uninterrupted
     async def _receive(self, timeout: float | None) -> M_co:
         engine = self._cell.engine
         deadline = math.inf

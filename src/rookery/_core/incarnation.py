@@ -76,8 +76,9 @@ class Incarnation:
         self._end_of_behaviour()
         await self._end_tasks()
         # Before the children end: one of them may be waiting for an answer from here.
-        self._settle(self._crash())
-        cell.nobody_receives()
+        crash = self._crash()
+        self._settle(crash)
+        cell.nobody_receives(crash)
         await self._end_children()
         crash = self._crash()
         cell.incarnation_ended(self._exit(crash), self._interrupt)

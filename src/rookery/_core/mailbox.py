@@ -279,11 +279,16 @@ class Mailbox(Generic[T]):
         self._receivers.grant_all()
 
     @uninterrupted
-    def clear(self) -> list[tuple[T, int]]:
-        """Take everything, with priorities, in the order in which `get` would have given it."""
-        left = self._queue.clear()
+    def withdraw(self, chosen: Callable[[T], bool] = lambda _: True) -> list[tuple[T, int]]:
+        """Take out what is chosen, by default everything, with priorities, in the order of `get`."""
+        withdrawn: list[tuple[T, int]] = []
+        for item, priority in self._queue.clear():
+            if chosen(item):
+                withdrawn.append((item, priority))
+            else:
+                self._queue.push(item, priority)
         self._offer_place()
-        return left
+        return withdrawn
 
     # ---- the hand-over
 

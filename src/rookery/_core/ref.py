@@ -11,6 +11,7 @@ from .._model.checks import check_message, check_priority
 from .._model.errors import NotStarted, WrongLoop
 from .._model.lifecycle import ActorState
 from .._model.messages import DEFAULT_PRIORITY
+from .asking import ask
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -128,8 +129,7 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: under the policies that drop or reject.
             NotStarted, TypeError, ValueError, WrongLoop: as `send`.
         """
-        cell = self._target(request, priority)
-        return cast("R", await cell.ask(request, priority, timeout))
+        return cast("R", await ask(self._target(request, priority), request, priority, timeout))
 
     # ---- life
 
@@ -249,14 +249,14 @@ class ActorRef(Generic[M_contra]):
 
 def bind(ref: ActorRef[Any], cell: Cell) -> None:
     """The reference's spec is being spawned."""
-    ref._cell = cell
+    ref._cell = cell  # pyright: ignore[reportPrivateUsage]
 
 
 def cell_of(ref: ActorRef[Any]) -> Cell | None:
     """The actor behind a reference; None before its spec was spawned."""
-    return ref._cell
+    return ref._cell  # pyright: ignore[reportPrivateUsage]
 
 
 def target_of(ref: ActorRef[Any], message: object, priority: int = DEFAULT_PRIORITY) -> Cell:
     """The actor behind a reference, if this delivery to it is in order; raises as `ActorRef.send` does."""
-    return ref._target(message, priority)
+    return ref._target(message, priority)  # pyright: ignore[reportPrivateUsage]

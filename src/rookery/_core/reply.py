@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.dead_letter import Reason
 from .._model.errors import AlreadyAnswered, AskTimeout
+from .._model.wording import brief
 from ._parking import uninterrupted
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Hand:
         if ask is None:
             if key in self._answered:
                 raise AlreadyAnswered(
-                    f"{request!r} has been answered already: a request gets one `reply`, `fail` or `forward`"
+                    f"{brief(request)} has been answered already: a request gets one `reply`, `fail` or `forward`"
                 )
             return None
         if ask.twin is not None:

@@ -76,7 +76,7 @@ class System(Spawner):
 
 def engine_of(system: System) -> Engine:
     """The inside of a system, for the faces that stand on the core."""
-    return system._engine
+    return system._engine  # pyright: ignore[reportPrivateUsage]
 
 
 def open_system(
@@ -158,10 +158,8 @@ class _SystemBlock:
 
     async def _leave(self, error: BaseException | None) -> bool | None:
         """Leave the nursery, which is empty by now, with this error, and take its wrapping off again."""
-        if error is None:
-            return await self._tasks.__aexit__(None, None, None)
         try:
-            return await self._tasks.__aexit__(type(error), error, error.__traceback__)
+            return await self._tasks.__aexit__(*_exc_info(error))
         except BaseExceptionGroup as wrapped:
             if len(wrapped.exceptions) != 1:  # something else came up while leaving
                 raise
@@ -172,7 +170,7 @@ class _SystemBlock:
 def _left_of(scope: anyio.CancelScope, error: BaseException | None) -> Iterator[BaseException]:
     """Leave the body's scope; what is left of its error once the scope has taken its own cancellation."""
     try:
-        absorbed = scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        absorbed = scope.__exit__(*_exc_info(error))
     except BaseException as rest:  # noqa: BLE001  # raised again when the tree is down
         yield rest
     else:
@@ -180,19 +178,25 @@ def _left_of(scope: anyio.CancelScope, error: BaseException | None) -> Iterator[
             yield error
 
 
+def _exc_info(
+    error: BaseException | None,
+) -> tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]:
+    """The three arguments of ``__exit__``."""
+    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
+
+
 def _combined(
     name: str, failures: list[BaseException], errors: list[BaseException], stop_errors: list[Exception]
 ) -> BaseException | None:
     """What leaves the block.
 
-    Failures of the tree come first, crashes while it was stopped come last, and both always in a group.
+    Failures of the tree come first, crashes while it was stopped come last. A cancellation is raised if there is
+    nothing else; an error that comes up on its way supersedes it, as one in a ``finally`` does.
     """
     cancelled = anyio.get_cancelled_exc_class()
-    if all(isinstance(error, cancelled) for error in errors):
-        del errors[1:]  # two cancellations are one
-    everything = [*failures, *errors, *stop_errors]
+    everything = [*failures, *(error for error in errors if not isinstance(error, cancelled)), *stop_errors]
     if not everything:
-        return None
+        return errors[0] if errors else None
     if len(everything) == 1 and not stop_errors and not isinstance(everything[0], RestartIntensityExceeded):
         return everything[0]
     return BaseExceptionGroup(f"the system {name!r} failed", everything)

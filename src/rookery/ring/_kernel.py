@@ -95,7 +95,7 @@ class Kernel:
 
     def forget_output(self) -> None:
         """Nobody will receive what is left."""
-        for message, priority in self.output.clear():
+        for message, priority in self.output.withdraw():
             self.cell.dead_letter(message, Reason.UNREAD, priority)
 
     # ---- its queues, seen from outside
