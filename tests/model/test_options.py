@@ -44,6 +44,10 @@ def test_edges_are_allowed(given: dict[str, Any]) -> None:
         ({"capacity": 0}, ValueError),
         ({"capacity": 1.5}, ValueError),
         ({"capacity": math.inf}, ValueError),
+        ({"stop_timeout": True}, TypeError),
+        ({"start_timeout": "x"}, TypeError),
+        ({"capacity": True}, TypeError),
+        ({"capacity": "3"}, TypeError),
         ({"name": ""}, ValueError),
         ({"name": "a/b"}, ValueError),
         ({"name": 3}, ValueError),
@@ -58,6 +62,12 @@ def test_wrong_values_are_named(given: dict[str, Any], error: type[Exception]) -
     with pytest.raises(error, match=name) as raised:
         Options(**given)
     assert repr(value) in str(raised.value)
+
+
+def test_no_limit_is_written_as_infinity() -> None:
+    """Whoever writes None is shown what that is called here."""
+    with pytest.raises(ValueError, match=r"stop_timeout is in seconds.*got None: write `stop_timeout=math\.inf`"):
+        Options(stop_timeout=None)  # type: ignore[arg-type]
 
 
 def test_choices_are_listed() -> None:

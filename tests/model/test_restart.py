@@ -112,6 +112,67 @@ def test_values_out_of_range_are_refused(cls: Any, first: float, named: dict[str
         cls(first, **named)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "expected"),
+    [
+        (
+            lambda: Intensity("x", per=5),
+            TypeError,
+            "Intensity: max_restarts must be a whole number, 0 or more, got 'x'",
+        ),
+        (
+            lambda: Intensity(True, per=5),
+            TypeError,
+            "Intensity: max_restarts must be a whole number, 0 or more, got True",
+        ),
+        (
+            lambda: Intensity(2.5, per=5),
+            ValueError,
+            "Intensity: max_restarts must be a whole number, 0 or more, got 2.5",
+        ),
+        (lambda: Intensity(-1, per=5), ValueError, "Intensity: max_restarts must be a whole number, 0 or more, got -1"),
+        (lambda: Intensity(3, per="5"), TypeError, "Intensity: per must be a number of seconds above 0, got '5'"),
+        (lambda: Backoff("x"), TypeError, "Backoff: initial must be a number of seconds, 0 or more, got 'x'"),
+        (
+            lambda: Backoff(1, maximum=None),
+            TypeError,
+            "Backoff: maximum must be a number of seconds, 0 or more, got None",
+        ),
+        (lambda: Backoff(1, factor=0.5), ValueError, "Backoff: factor must be a number, 1 or more, got 0.5"),
+        (lambda: Backoff(1, jitter=2), ValueError, "Backoff: jitter must be a number from 0 to 1, got 2"),
+        (
+            lambda: Backoff(1, reset_after="x"),
+            TypeError,
+            "Backoff: reset_after must be a number of seconds above 0, got 'x'",
+        ),
+    ],
+)
+def test_errors_are_worded_alike(make: Any, error: type[Exception], expected: str) -> None:
+    """The class and the attribute, what it must be, and the value."""
+    with pytest.raises(error) as raised:
+        make()
+    assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda nan: Intensity(nan, per=5),
+        lambda nan: Intensity(3, per=nan),
+        Backoff,
+        lambda nan: Backoff(1, maximum=nan),
+        lambda nan: Backoff(1, factor=nan),
+        lambda nan: Backoff(1, jitter=nan),
+        lambda nan: Backoff(1, reset_after=nan),
+    ],
+    ids=["max_restarts", "per", "initial", "maximum", "factor", "jitter", "reset_after"],
+)
+def test_nan_is_refused_everywhere(make: Any) -> None:
+    """It compares with nothing, so no decision can be made with it."""
+    with pytest.raises(ValueError, match="got nan"):
+        make(math.nan)
+
+
 def _power(factor: float, exponent: int) -> float:
     try:
         return factor**exponent

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, dataclass_transf
 
 import attrs
 
+from .wording import brief
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
@@ -66,7 +68,7 @@ def message(cls: type[Any] | None = None, *, name: str | None = None) -> Any:
 
     def decorate(cls: type[Any]) -> type[Any]:
         if not isinstance(cls, type):
-            raise TypeError(f"@message makes a class a message, got {cls!r}: write `@message` above a class")
+            raise TypeError(f"@message makes a class a message, got {brief(cls)}: write `@message` above a class")
         made = attrs.frozen(cls)
         setattr(made, WIRE_NAME, name or f"{made.__module__}.{made.__qualname__}")
         return made

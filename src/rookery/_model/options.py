@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
+from .checks import check_count, check_number
 from .overflow import Overflow
 from .restart import Backoff, Restart
+from .wording import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,20 +17,21 @@ if TYPE_CHECKING:
     from attrs import Attribute
 
 
-def _seconds(_: object, attribute: Attribute[float], value: float) -> None:
-    if not (isinstance(value, int | float) and value >= 0):
-        raise ValueError(f"{attribute.name} is in seconds, 0 or more (math.inf: no limit), got {value!r}")
+def _seconds(_: object, attribute: Attribute[float], value: float | None) -> None:
+    wanted = f"{attribute.name} is in seconds, 0 or more (math.inf: no limit)"
+    if value is None:  # meant as a value: no limit
+        raise ValueError(f"{wanted}, got None: write `{attribute.name}=math.inf`")
+    check_number(wanted, value, lambda seconds: seconds >= 0)
 
 
 def _room(_: object, attribute: Attribute[int], value: int) -> None:
-    if not (isinstance(value, int) and value >= 1):
-        raise ValueError(f"{attribute.name} is the number of messages a mailbox holds, 1 or more, got {value!r}")
+    check_count(f"{attribute.name} is the whole number of messages a mailbox holds, 1 or more", value, least=1)
 
 
 def _name(_: object, __: Attribute[str | None], value: str | None) -> None:
     if value is not None and (not isinstance(value, str) or not value or "/" in value):
         raise ValueError(
-            f"a name is a string without '/', because paths are made of names, got {value!r}: "
+            f"a name is a string without '/', because paths are made of names, got {brief(value)}: "
             "leave it out to name the child after its behaviour"
         )
 
@@ -37,14 +40,14 @@ def _one_of(enum: type[Overflow | Restart]) -> Callable[[object, Attribute[Any],
     def check(_: object, attribute: Attribute[Any], value: object) -> None:
         if not isinstance(value, enum):
             choices = ", ".join(f"{enum.__name__}.{member.name}" for member in enum)
-            raise TypeError(f"{attribute.name} is one of {choices}, got {value!r}")
+            raise TypeError(f"{attribute.name} is one of {choices}, got {brief(value)}")
 
     return check
 
 
 def _backoff(_: object, __: Attribute[Backoff | None], value: Backoff | None) -> None:
     if not (value is None or isinstance(value, Backoff)):
-        raise TypeError(f"backoff is None or a Backoff, got {value!r}: write `Backoff(0.1)`")
+        raise TypeError(f"backoff is None or a Backoff, got {brief(value)}: write `Backoff(0.1)`")
 
 
 @final

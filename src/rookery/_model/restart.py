@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
+from .checks import check_count, check_number
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attrs import Attribute
 
 
@@ -28,14 +32,21 @@ class Restart(Enum):
         return self is Restart.PERMANENT or (self is Restart.TRANSIENT and crashed)
 
 
-def _not_negative(instance: object, attribute: Attribute[float], value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{type(instance).__name__}: {attribute.name} must be 0 or more, got {value!r}")
+def _number(wanted: str, fits: Callable[[float], bool]) -> Callable[[object, Attribute[float], float], None]:
+    def check(instance: object, attribute: Attribute[float], value: float) -> None:
+        check_number(f"{type(instance).__name__}: {attribute.name} must be {wanted}", value, fits)
+
+    return check
 
 
-def _positive(instance: object, attribute: Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{type(instance).__name__}: {attribute.name} must be above 0, got {value!r}")
+def _whole_number(instance: object, attribute: Attribute[int], value: int) -> None:
+    check_count(f"{type(instance).__name__}: {attribute.name} must be a whole number, 0 or more", value, least=0)
+
+
+_not_negative = _number("a number of seconds, 0 or more", lambda seconds: seconds >= 0)
+_positive = _number("a number of seconds above 0", lambda seconds: seconds > 0)
+_growth = _number("a number, 1 or more", lambda factor: factor >= 1)
+_share = _number("a number from 0 to 1", lambda share: 0 <= share <= 1)
 
 
 @final
@@ -48,9 +59,10 @@ class Intensity:
 
     Raises:
         ValueError: for a negative number of restarts or a window of no length.
+        TypeError: for what is not a number.
     """
 
-    max_restarts: int = attrs.field(validator=attrs.validators.ge(0))
+    max_restarts: int = attrs.field(validator=_whole_number)
     per: float = attrs.field(validator=_positive)
 
 
@@ -100,14 +112,13 @@ class Backoff:
 
     Raises:
         ValueError: for a value out of range.
+        TypeError: for what is not a number.
     """
 
     initial: float = attrs.field(validator=_not_negative)
     maximum: float = attrs.field(default=60.0, kw_only=True, validator=_not_negative)
-    factor: float = attrs.field(default=2.0, kw_only=True, validator=attrs.validators.ge(1.0))
-    jitter: float = attrs.field(
-        default=0.1, kw_only=True, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)]
-    )
+    factor: float = attrs.field(default=2.0, kw_only=True, validator=_growth)
+    jitter: float = attrs.field(default=0.1, kw_only=True, validator=_share)
     reset_after: float = attrs.field(default=60.0, kw_only=True, validator=_positive)
 
     def delay(self, restarts: int, chance: float) -> float:
