@@ -9,7 +9,9 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from .._model.checks import called_already
 from .._model.errors import UnresolvedAnnotation
+from .._model.wording import brief
 from .context import Context
 
 if sys.version_info >= (3, 14):
@@ -54,10 +56,7 @@ def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
 
 def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
     if not inspect.iscoroutinefunction(_function(behaviour)):
-        raise TypeError(
-            f"a behaviour is an async function whose first parameter is the context, got {behaviour!r}: "
-            "write `async def behaviour(ctx: Context[Message]) -> None`"
-        )
+        raise _no_behaviour(behaviour)
     for parameter in signature(behaviour).parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL):
             return parameter
@@ -66,6 +65,21 @@ def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
         f"{_name(behaviour)} has no parameter for its context: "
         "write `async def behaviour(ctx: Context[Message]) -> None`"
     )
+
+
+def _no_behaviour(given: object) -> TypeError:
+    wanted = "a behaviour is an async function whose first parameter is the context"
+    if inspect.iscoroutine(given):
+        return called_already(given, wanted, f"write `child({given.__name__}, ...)`")
+    if inspect.isasyncgenfunction(_function(given)):
+        why = ", which has a `yield` in it and so makes an async generator: take that out, and "
+    elif inspect.isclass(given):
+        why = ", a class: pass an instance whose `__call__` is async, or "
+    elif callable(given):
+        why = ", which is not async: "
+    else:
+        why = ": "
+    return TypeError(f"{wanted}, got {brief(given)}{why}write `async def behaviour(ctx: Context[Message]) -> None`")
 
 
 def _function(behaviour: object) -> object:
@@ -160,4 +174,4 @@ def _checkable(cls: object, behaviour: Callable[..., Any]) -> type:
 
 
 def _name(behaviour: Callable[..., Any]) -> str:
-    return getattr(behaviour, "__qualname__", repr(behaviour))
+    return getattr(behaviour, "__qualname__", None) or brief(behaviour)

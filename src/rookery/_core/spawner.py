@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+import attrs
+
+from .._model.checks import called_already
+from .._model.options import Options
+from .._model.wording import brief
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     Ts = TypeVarTuple("Ts")
 
 M = TypeVar("M")
+
+OPTIONS: Final = frozenset(field.name for field in attrs.fields(Options))
 
 
 class Spawner(ABC):
@@ -40,7 +49,9 @@ class Spawner(ABC):
         name: str | None = None,
     ) -> ActorRef[M]: ...
 
-    async def spawn(self, behaviour: object, /, *args: object, name: str | None = None) -> ActorRef[Any]:
+    async def spawn(
+        self, behaviour: object, /, *args: object, name: str | None = None, **kwargs: object
+    ) -> ActorRef[Any]:
         """Start an actor and wait until it is ready.
 
         An actor is ready when it first receives, when it calls ``ctx.ready()``, or when it has returned. If
@@ -50,6 +61,7 @@ class Spawner(ABC):
             behaviour: An async function whose first parameter is the context, or a spec made by `child`.
             *args: What the behaviour is called with after its context.
             name: Its name among its siblings; by default the behaviour's, numbered if that is taken.
+            **kwargs: Refused: `child(behaviour, x=1)` passes arguments by name.
 
         Returns:
             The reference to talk to it, valid across its restarts.
@@ -62,4 +74,19 @@ class Spawner(ABC):
             UnresolvedAnnotation: if its annotation does not lead to types that can be checked.
             WrongLoop: from another thread than the system's.
         """
+        if kwargs or inspect.iscoroutine(behaviour):
+            raise _misuse(behaviour, kwargs)
         return await self._family().spawn(behaviour, args, name)
+
+
+def _misuse(behaviour: object, kwargs: dict[str, object]) -> TypeError:
+    """The error for what `Spawner.spawn` does not take, though one may well think so."""
+    if inspect.iscoroutine(behaviour):
+        wanted = "a behaviour is an async function whose first parameter is the context"
+        return called_already(behaviour, wanted, f"write `spawn({behaviour.__name__}, ...)`")
+    given = ", ".join(f"{key}={brief(value)}" for key, value in kwargs.items())
+    fn = str(getattr(behaviour, "__name__", None) or "behaviour")
+    write = f"to pass that to the behaviour, write `spawn(child({fn}, {given}))`"
+    if kwargs.keys() <= OPTIONS:
+        write += f"; to run it so, `spawn(child({fn}).options({given}))`"
+    return TypeError(f"spawn() hands on positional arguments only, got {given}: {write}")
