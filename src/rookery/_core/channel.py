@@ -46,13 +46,34 @@ def _statistics(mailbox: Mailbox[Any]) -> ChannelStatistics:
 
 
 @final
+@attrs.define
+class _Ends:
+    """Which ends of a channel are open."""
+
+    sending: bool = True
+    receiving: bool = True
+
+    def why_not_send(self) -> Exception:
+        if self.sending:
+            why = "the receiving end of this channel is closed: nobody would get what is sent"
+        else:
+            why = "the sending end of this channel is closed: close it after the last item"
+        return anyio.ClosedResourceError(why)
+
+
+def _why_not_receive() -> Exception:
+    return anyio.ClosedResourceError("the receiving end of this channel is closed: close it when no more is wanted")
+
+
+@final
 class PrioritySender(Generic[T_contra]):
     """The sending end of `open_priority_channel`."""
 
-    __slots__ = ("_mailbox",)
+    __slots__ = ("_ends", "_mailbox")
 
-    def __init__(self, mailbox: Mailbox[T_contra]) -> None:
+    def __init__(self, mailbox: Mailbox[T_contra], ends: _Ends) -> None:
         self._mailbox = mailbox
+        self._ends = ends
 
     async def send(self, item: T_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
         """Send an item, waiting for room under ``Overflow.BLOCK``. If cancelled, it was not sent.
@@ -86,18 +107,21 @@ class PrioritySender(Generic[T_contra]):
 
     def close(self) -> None:
         """Send no more. The receiver gets what is queued, then ``anyio.EndOfStream``. Idempotent."""
-        self._mailbox.close(anyio.ClosedResourceError)
-        self._mailbox.halt(anyio.EndOfStream, drain=True)
+        self._ends.sending = False
+        self._mailbox.close(self._ends.why_not_send)
+        if self._ends.receiving:
+            self._mailbox.halt(anyio.EndOfStream, drain=True)
 
 
 @final
 class PriorityReceiver(Generic[T_co]):
     """The receiving end of `open_priority_channel`; iterate over it, or call `receive`."""
 
-    __slots__ = ("_mailbox",)
+    __slots__ = ("_ends", "_mailbox")
 
-    def __init__(self, mailbox: Mailbox[T_co]) -> None:
+    def __init__(self, mailbox: Mailbox[T_co], ends: _Ends) -> None:
         self._mailbox = mailbox
+        self._ends = ends
 
     async def receive(self) -> T_co:
         """The most urgent item, waiting for one if need be. If cancelled, nothing was taken.
@@ -133,8 +157,9 @@ class PriorityReceiver(Generic[T_co]):
 
     def close(self) -> None:
         """Receive no more; what is queued is dropped, and senders are turned away. Idempotent."""
-        self._mailbox.close(anyio.ClosedResourceError)
-        self._mailbox.halt(anyio.ClosedResourceError)
+        self._ends.receiving = False
+        self._mailbox.close(self._ends.why_not_send)
+        self._mailbox.halt(_why_not_receive)
         self._mailbox.withdraw()
 
 
@@ -169,7 +194,8 @@ class open_priority_channel(tuple[PrioritySender[T], PriorityReceiver[T]], Gener
         mailbox: Mailbox[T] = Mailbox(
             loop, Turn(loop), capacity=checked.capacity, overflow=checked.overflow, discard=_dropped
         )
-        return super().__new__(cls, (PrioritySender(mailbox), PriorityReceiver(mailbox)))
+        ends = _Ends()
+        return super().__new__(cls, (PrioritySender(mailbox, ends), PriorityReceiver(mailbox, ends)))
 
 
 def _dropped(item: object, priority: int, reason: object) -> None:
