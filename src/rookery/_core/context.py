@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import anyio
 
-from .._model.checks import check_timeout
+from .._model.checks import check_count, check_function, check_timeout, is_async_function, not_a_request
 from .._model.dead_letter import Reason
 from .._model.errors import StopRequested
+from .._model.messages import Request
+from .._model.wording import brief
 from . import asking
 from ._parking import uninterrupted
 from .mailbox import NOTHING, Nothing
-from .ref import target_of
+from .ref import ActorRef, target_of
 from .reply import Ask
 from .spawner import Spawner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from typing import Self, TypeVarTuple
 
-    from .._model.messages import Request
     from .children import Children
     from .incarnation import Incarnation
-    from .ref import ActorRef
     from .system import System
 
     Ts = TypeVarTuple("Ts")
@@ -42,12 +44,13 @@ class Context(Spawner, Generic[M_co]):
     actor accepts `Add` and `Note`; other messages are refused where they are sent.
     """
 
-    __slots__ = ("_cell", "_incarnation", "_mailbox")
+    __slots__ = ("_cell", "_incarnation", "_mailbox", "_undeclared")
 
     def __init__(self, incarnation: Incarnation) -> None:
         self._incarnation = incarnation
         self._cell = incarnation.cell
         self._mailbox = incarnation.cell.mailbox
+        self._undeclared: set[type] = set()  # types that were asked and are not declared as a `Request`
 
     # ---- receiving
 
@@ -96,11 +99,11 @@ class Context(Spawner, Generic[M_co]):
             At least one message, the most urgent first.
 
         Raises:
-            ValueError: for a ``max_size`` below 1.
+            ValueError: for a ``max_size`` that is no whole number, or below 1.
+            TypeError: for one that is no number.
             StopRequested: when the actor is asked to stop.
         """
-        if max_size < 1:
-            raise ValueError(f"max_size must be 1 or more, got {max_size!r}")
+        check_count("receive_batch takes a whole number: max_size must be 1 or more", max_size, least=1)
         batch = [await self.receive()]
         while len(batch) < max_size and self._mailbox.available():
             message = self._handed(self._mailbox.get_nowait())
@@ -153,9 +156,11 @@ class Context(Spawner, Generic[M_co]):
 
         Raises:
             AlreadyAnswered: if it has been answered.
+            TypeError: if ``request`` is not a `Request`.
         """
         ask = self._incarnation.hand.put_down(request)
         if ask is None:
+            self._check_request("ctx.reply(request, value)", request, value)
             self._cell.dead_letter(value, Reason.NOT_ASKED)
         elif not ask.reply(value):
             self._cell.dead_letter(value, Reason.LATE_REPLY)
@@ -170,15 +175,16 @@ class Context(Spawner, Generic[M_co]):
 
         Raises:
             AlreadyAnswered: if it has been answered.
-            TypeError: if ``error`` is not an exception.
+            TypeError: if ``error`` is not an exception, or ``request`` not a `Request`.
         """
         if not isinstance(error, BaseException):
             raise TypeError(
-                f"ctx.fail() takes an exception to raise in the asker, got {error!r}: "
+                f"ctx.fail() takes an exception to raise in the asker, got {brief(error)}: "
                 "write `ctx.fail(request, ValueError(...))`, or `ctx.reply(request, value)` for a value"
             )
         ask = self._incarnation.hand.put_down(request)
         if ask is None:
+            self._check_request("ctx.fail(request, error)", request)
             self._cell.dead_letter(error, Reason.NOT_ASKED)
         elif not ask.fail(error):
             self._cell.dead_letter(error, Reason.LATE_REPLY)
@@ -192,11 +198,15 @@ class Context(Spawner, Generic[M_co]):
 
         Raises:
             AlreadyAnswered: if it has been answered.
-            TypeError: if the other actor does not accept it; the request is still in hand.
+            TypeError: if the other actor does not accept it, the request is still in hand; or if ``ref`` is not a
+                reference, or ``request`` not a `Request`.
         """
+        if not isinstance(ref, ActorRef):
+            raise _not_a_reference(request, ref)
         target = target_of(ref, request)
         ask = self._incarnation.hand.put_down(request)
         if ask is None:
+            self._check_request("ctx.forward(request, ref)", request)
             self._cell.dead_letter(request, Reason.NOT_ASKED)
         else:
             asking.forward(ask, target)
@@ -204,12 +214,23 @@ class Context(Spawner, Generic[M_co]):
     def abandoned(self, request: Request[Any]) -> bool:
         """Whether nobody waits for this request's answer any more: long work may look, and leave off."""
         ask = self._incarnation.hand.peek(request)
-        return ask is None or ask.stale(self._cell.engine.loop.now)
+        if ask is None:
+            self._check_request("ctx.abandoned(request)", request)
+            return True
+        return ask.stale(self._cell.engine.loop.now)
 
     def within(self, request: Request[Any]) -> anyio.CancelScope:
         """A cancel scope that ends at the request's deadline: ``with ctx.within(request): ...``."""
         ask = self._incarnation.hand.peek(request)
-        return anyio.CancelScope(deadline=math.inf if ask is None else ask.deadline)
+        if ask is None:
+            self._check_request("ctx.within(request)", request)
+            return anyio.CancelScope()
+        return anyio.CancelScope(deadline=ask.deadline)
+
+    def _check_request(self, call: str, given: object, second: object = None) -> None:
+        """Refuse what can be no request; for those that are not in hand, so that answers cost no check."""
+        if not (isinstance(given, Request) or type(given) in self._undeclared):
+            raise not_a_request(call, given, second)
 
     # ---- being an actor
 
@@ -244,14 +265,34 @@ class Context(Spawner, Generic[M_co]):
         It is cancelled when the behaviour has returned; what it raises crashes the actor.
 
         Args:
-            fn: An async function.
+            fn: An async function. Of any other callable only what it returns shows whether it is one, so that is called
+                here and now, and its result awaited in the task.
             *args: What it is called with.
             name: The task's name, for debuggers.
 
         Raises:
             ActorStopped: if the behaviour has ended.
+            TypeError: if ``fn`` is not an async function.
         """
-        self._incarnation.start_soon(fn, args, name)
+        check_function("ctx.start_soon", fn)
+        if is_async_function(fn):
+            self._incarnation.start_soon(fn, args, name)
+        else:
+            self._start_called(fn, fn(*args), name)
+
+    def _start_called(self, fn: object, result: object, name: str | None) -> None:
+        if not isinstance(result, Awaitable):
+            raise TypeError(
+                f"ctx.start_soon() takes an async function, got {brief(fn)}, which returned {brief(result)}: write it "
+                "as `async def`, or run it in a thread, `ctx.start_soon(anyio.to_thread.run_sync, fn, *args)`"
+            )
+        awaitable = cast("Awaitable[object]", result)
+        try:
+            self._incarnation.start_soon(_outcome, (awaitable,), name)
+        except BaseException:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()  # nobody will await it
+            raise
 
     def _family(self) -> Children:
         return self._incarnation.family()
@@ -296,5 +337,21 @@ class Context(Spawner, Generic[M_co]):
             reason = Reason.EXPIRED if ask.deadline <= now() else Reason.ABANDONED
             self._cell.dead_letter(ask.request, reason, ask.priority)
             return False
+        if not isinstance(ask.request, Request):
+            self._undeclared.add(type(ask.request))
         self._incarnation.hand.take_up(ask)
         return True
+
+
+def _not_a_reference(request: object, given: object) -> TypeError:
+    call = "ctx.forward(request, ref)"
+    if isinstance(given, Request):
+        return not_a_request(call, request, cast("object", given))
+    return TypeError(
+        f"{call}: the second argument is another actor's reference, got {brief(given)}: pass what `spawn` returned, or "
+        "the `spec.ref` of a spec"
+    )
+
+
+async def _outcome(awaitable: Awaitable[object]) -> None:
+    await awaitable
