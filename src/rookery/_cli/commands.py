@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from .errors import Unusable
+from .output import whatever_the_encoding
 from .parser import make_parser
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return _demo(arguments)
+        with whatever_the_encoding(sys.stdout):
+            return _demo(arguments)
     except Unusable as error:
         print(f"rookery: {error}", file=sys.stderr)
         return UNUSABLE

@@ -117,8 +117,13 @@ class ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
+        """Print a record; what goes wrong with that is no concern of whoever logs."""
+        try:
+            self._console.print(self._line(record), highlight=False)
+        except Exception:  # noqa: BLE001  # as every handler does
+            self.handleError(record)
+
+    def _line(self, record: logging.LogRecord) -> Text:
         error = record.exc_info[1] if record.exc_info else None
         words = f"{record.getMessage()} ({error})" if error else record.getMessage()
-        style = "yellow" if record.levelno >= logging.WARNING else "dim"
-        self._console.print(Text(words, style=style), highlight=False)
+        return Text(words, style="yellow" if record.levelno >= logging.WARNING else "dim")
