@@ -119,11 +119,14 @@ class UnifiedBuffer:
         Raises:
             StaleHost: if the device side is newer.
             NoData: if nothing was written yet.
-            BufferBusy: if another task is writing a large array to it.
+            BufferBusy: while a large array is being copied to it.
         """
         self._live()
         if self._replacing is not None:
-            raise BufferBusy(f"{self!r} is being written by another task: await its write() first")
+            raise BufferBusy(
+                f"{self!r} is being written, by another task or one that was cancelled: "
+                "write `await buffer.ensure_on_host()` first"
+            )
         if self._state not in HOST_READABLE:
             raise forbidden(self._state, Action.NEED_HOST)
         return self._host_side()
@@ -181,7 +184,7 @@ class UnifiedBuffer:
         if self.nbytes < LARGE:
             np.copyto(copy, source)
         else:
-            await self.owner.copies.submit(lambda: np.copyto(copy, source), (self,), lambda: f"reading {self!r}")
+            await self.owner.copy_on_host(lambda: np.copyto(copy, source), self, lambda: f"reading {self!r}")
         return copy
 
     async def write(self, array: npt.NDArray[Any]) -> None:
@@ -201,10 +204,7 @@ class UnifiedBuffer:
         if self.nbytes < LARGE:
             self._replace(array)
             return
-        target = self._host_side()
-        copying = self.owner.copies.submit(lambda: np.copyto(target, array), (self,), lambda: f"writing {self!r}")
-        self._replacing = copying
-        await copying
+        await self._start_replacing(array)
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:
         """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
@@ -253,18 +253,12 @@ class UnifiedBuffer:
 
     def memory_for_launch(self, *, writing: bool) -> _opencl.RawBuffer | None:
         """What to pass to a kernel that may write it, or that only reads it; None if it must not be launched with."""
-        if self._replacing is not None:
-            return None
-        if writing:
-            return self._memory if self.owner.copies not in self._last else None
-        return self._memory if self._state is not BufferState.UNINITIALIZED else None
+        return self._memory if writing or self._state is not BufferState.UNINITIALIZED else None
 
     def refuse_launch(self, argument: str) -> NoReturn:
         """Say why `memory_for_launch` is None; ``argument`` is what to call this buffer."""
         if self._released:
             raise BufferReleased(f"{argument} got {self!r}, whose memory may be somebody else's: acquire another")
-        if self._replacing is not None or self.owner.copies in self._last:
-            raise BufferBusy(f"{argument} got {self!r}, which is being copied: await its write() or read() first")
         raise NoData(
             f"{argument} got {self!r}, and the kernel reads it: write `await buffer.write(array)` first, "
             "or make it with `await device.upload(array)`"
@@ -313,7 +307,6 @@ class UnifiedBuffer:
                 self._step(Action.LOSE_DEVICE)
         elif operation is self._replacing:
             self._replacing = None
-            self._step(Action.REPLACE_HOST)
 
     # --- for the pool ---
 
@@ -357,6 +350,14 @@ class UnifiedBuffer:
         self._download_version = self._version
         self.owner.count_transfer(Transfer.TO_HOST, self.nbytes)
         return self._download
+
+    @uninterrupted
+    def _start_replacing(self, array: npt.NDArray[Any]) -> Operation:
+        """Start copying a large array. What is launched from here on waits for the copy and sees its data."""
+        target = self._host_side()
+        self._replacing = self.owner.copy_on_host(lambda: np.copyto(target, array), self, lambda: f"writing {self!r}")
+        self._step(Action.REPLACE_HOST)
+        return self._replacing
 
     def _replace(self, array: npt.NDArray[Any]) -> None:
         np.copyto(self._host_side(), array)

@@ -26,7 +26,7 @@ from ._select import ENVIRONMENT, DeviceInfo, select
 from ._states import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     import numpy.typing as npt
 
@@ -187,10 +187,19 @@ class Device:
             self._retired[1] += queue.lane.failed
 
     async def synchronize(self) -> None:
-        """Wait until everything that was started so far, in every queue, is over. Cancelling changes nothing."""
+        """Wait until everything that was started so far is over: every queue, and copies of large arrays.
+
+        If cancelled: nothing happens to what it waits for.
+        """
         self.check_usable()
-        for queue in list(self._queues):
-            await queue.synchronize()
+        lanes = [*(queue.lane for queue in self._queues), self.copies]
+        for latest in [lane.in_flight[-1] for lane in lanes if lane.in_flight]:
+            await latest.settled()
+
+    def copy_on_host(self, work: Callable[[], object], buffer: UnifiedBuffer, label: Callable[[], str]) -> Operation:
+        """Have a thread make a large host copy; commands that use the buffer and are started later wait for it."""
+        event, announced = _opencl.announce(self._context, work)
+        return self.copies.submit(announced, (buffer,), label, event)
 
     def _add_queue(self) -> Queue:
         raw = _opencl.make_queue(self._context, profile=self._profile)

@@ -34,7 +34,7 @@ class BufferReleased(RookeryError, RuntimeError):
 
 
 class BufferBusy(RookeryError, RuntimeError):
-    """A buffer's host side was touched while a command or a copy is using it."""
+    """A buffer's host side was to be changed or looked at while a command or a copy is using it."""
 
 
 class StaleHost(RookeryError, RuntimeError):

@@ -108,7 +108,7 @@ class Kernel:
     def submit(
         self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
     ) -> Operation:
-        """Launch it, without waiting.
+        """Launch it, without waiting. It runs after whatever uses its buffers already: commands, and host copies.
 
         Args:
             args: Buffers for pointers, numbers for scalars, `LocalMemory` for ``__local`` pointers.
@@ -122,7 +122,6 @@ class Kernel:
                 fit, buffers of another device. A `ValueError`.
             NoData: if nothing was ever written to a buffer that it only reads.
             BufferReleased: if a buffer was released.
-            BufferBusy: if a buffer is being copied from or to the host by another task.
             CommandFailed: if the driver refuses the launch.
         """
         self.owner.check_usable()

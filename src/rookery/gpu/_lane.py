@@ -64,7 +64,7 @@ class Operation:
     ) -> None:
         self.lane: Final = lane
         self.event = event
-        """pyopencl's event of a device command, until it is done."""
+        """pyopencl's event of a command, or of a host copy that commands wait for, until it is done."""
         self.seconds: float | None = None
         """How long a kernel ran on the device, in seconds, once done; only with ``open_device(profile=True)``."""
         self._used = used
@@ -175,10 +175,16 @@ class Lane:
         self._inbox.put((operation, work))
         return operation
 
-    def submit(self, work: Callable[[], object], used: Sequence[Used], label: Callable[[], str]) -> Operation:
-        """Have the thread do something of the host's own."""
+    def submit(
+        self,
+        work: Callable[[], object],
+        used: Sequence[Used],
+        label: Callable[[], str],
+        event: _opencl.Event | None = None,
+    ) -> Operation:
+        """Have the thread do something of the host's own; ``event`` is what commands that depend on it wait for."""
         self.check_open()
-        return self.follow(Operation(self, used, label), used, work)
+        return self.follow(Operation(self, used, label, event=event), used, work)
 
     async def drain(self) -> None:
         """Wait until nothing is on its way."""

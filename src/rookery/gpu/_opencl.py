@@ -143,6 +143,23 @@ def make_queue(context: Context, *, profile: bool = False) -> RawQueue:
     return cl.CommandQueue(context)
 
 
+def announce(context: Context, work: Callable[[], object]) -> tuple[Event, Callable[[], None]]:
+    """An event for work of the host's own, which commands can wait for, and the work, which then completes it."""
+    event = cl.UserEvent(context)
+
+    def announced() -> None:
+        status: int = cl.command_execution_status.COMPLETE
+        try:
+            work()
+        except BaseException:
+            status = -1  # any number below zero: what waits for it fails as well
+            raise
+        finally:
+            event.set_status(status)
+
+    return event, announced
+
+
 # --- memory ----------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ class Queue:
             await self.lane.in_flight[-1].settled()
 
     def after(self, used: Sequence[OnDevice]) -> list[_opencl.Event] | None:
-        """The events on other queues that a command using these has to wait for."""
+        """The events on other queues, and of host copies, that a command using these has to wait for."""
         self.lane.check_open()
         # Within one queue the order is the device's business.
         return [
