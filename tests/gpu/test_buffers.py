@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -181,6 +182,49 @@ async def test_a_lease_ends_with_its_block(device: gpu.Device) -> None:
     assert device.pool.statistics().active_bytes == 0
     async with device.pool.lease(100) as buffer:
         device.pool.release(buffer)
+
+
+async def test_a_loop_that_never_releases_runs_on() -> None:
+    """Buffers that nobody holds any more give their memory back before anybody waits for it."""
+    async with gpu.open_device("pocl", memory_limit=100_000) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        with anyio.fail_after(10):
+            for _ in range(30):
+                buffer = await device.upload(np.zeros(5000, np.float32))
+                await increment(buffer)
+                assert (await buffer.read() == 1).all()
+
+
+async def test_a_dropped_buffer_serves_who_waits() -> None:
+    """In whichever thread it is dropped."""
+    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+        held = [await device.empty(2000)]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(device.empty, 2000)
+            await anyio.wait_all_tasks_blocked()
+            assert device.pool.statistics().waiting == 1
+            await anyio.to_thread.run_sync(held.clear)
+
+
+async def test_a_dropped_buffer_stays_reserved_while_a_kernel_uses_it() -> None:
+    """A launch holds its buffers."""
+    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        with Gate(device.queue) as gate:
+            increment.submit(await device.upload(np.zeros(2000, np.float32)))
+            assert device.pool.try_acquire(2000) is None
+            gate.open()
+            await device.synchronize()
+        assert device.pool.try_acquire(2000) is not None
+
+
+async def test_a_dropped_buffer_that_is_looked_at_keeps_its_memory(either: gpu.Device) -> None:
+    """The view holds the memory, not the buffer."""
+    view = (await either.upload(np.full(1000, 7, np.float32))).host
+    other = await either.upload(np.zeros(1000, np.float32))
+    either.pool.trim()
+    assert (view == 7).all()
+    assert (other.host == 0).all()
 
 
 async def test_a_buffer_is_released_to_its_own_pool(device: gpu.Device) -> None:

@@ -318,7 +318,7 @@ async def test_closing_sends_those_home_who_wait_for_memory() -> None:
     """They would wait forever."""
     opened = gpu.open_device("pocl", memory_limit=10_000)
     device = await opened.__aenter__()
-    await device.empty(2000)
+    held = await device.empty(2000)
     async with anyio.create_task_group() as tasks:
 
         async def wait() -> None:
@@ -329,6 +329,7 @@ async def test_closing_sends_those_home_who_wait_for_memory() -> None:
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         await opened.__aexit__(None, None, None)
+    assert held.released
 
 
 async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.LogCaptureFixture) -> None:

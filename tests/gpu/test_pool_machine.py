@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter, deque
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import attrs
@@ -176,6 +178,28 @@ class Pool(RuleBasedStateMachine):
         with pytest.raises(gpu.BufferReleased):
             self.pool.release(buffer)
         self.serve()
+
+    @precondition(lambda self: any(self.unused()))
+    @rule(data=st.data(), elsewhere=st.booleans())
+    def drop(self, data: st.DataObject, elsewhere: bool) -> None:
+        """Forgotten without a release, by any thread: the memory comes back as if it had been released."""
+        unused = list(self.unused())
+        buffer = unused[data.draw(st.integers(0, len(unused) - 1))]
+        self.let_go(buffer)
+        last = [buffer]
+        del unused, buffer
+        if elsewhere:
+            thread = Thread(target=last.clear)
+            thread.start()
+            thread.join()
+        else:
+            last.clear()
+        gc.collect()  # the tasks that acquired them hold them in cycles
+        self.serve()
+
+    def unused(self) -> Iterator[gpu.UnifiedBuffer]:
+        """Those that no launch uses."""
+        return (buffer for buffer in self.live if all(buffer is not launch.buffer for launch in self.launches))
 
     def let_go(self, buffer: gpu.UnifiedBuffer) -> None:
         self.live.remove(buffer)

@@ -16,6 +16,7 @@ from . import _opencl
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
 from ._errors import BufferReleased, DeviceClosed, OutOfDeviceMemory
+from ._live import LiveBuffers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -57,7 +58,8 @@ class BufferPool:
 
     It stands on `pyopencl.tools.MemoryPool`, which makes handing out memory cheap and knows neither a limit nor
     commands in flight. Memory is handed out again only after the last command that uses it has completed,
-    whatever became of the task that launched it.
+    whatever became of the task that launched it. A buffer that is neither released nor held by anybody comes back
+    when Python collects it.
     """
 
     __slots__ = ("_addresses", "_at_once", "_budget", "_device", "_largest", "_line", "_live", "_mapping", "_raw")
@@ -69,7 +71,7 @@ class BufferPool:
         self._largest = device.info.max_allocation
         self._budget = Budget(limit)
         self._line = WaitingLine(device.loop)
-        self._live: set[UnifiedBuffer] = set()
+        self._live = LiveBuffers(device.loop, self._reclaim_lost)
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
 
@@ -91,6 +93,8 @@ class BufferPool:
         """
         self._device.check_usable()
         sides, kind, nbytes = self._understand(shape, dtype)
+        if self._live.any_lost:
+            self._reclaim_lost()
         self._at_once += 1
         if self._at_once % YIELD_EVERY == 0:
             await self._device.loop.checkpoint()
@@ -108,6 +112,8 @@ class BufferPool:
         """
         self._device.check_usable()
         sides, kind, nbytes = self._understand(shape, dtype)
+        if self._live.any_lost:
+            self._reclaim_lost()
         return self._allocate(sides, kind, nbytes) if self._budget.take(nbytes) else None
 
     @asynccontextmanager
@@ -161,7 +167,7 @@ class BufferPool:
 
     def _serve(self) -> None:
         """Grant as many as now fit, in turn."""
-        while self._budget.serve():
+        while not self._device.closed and self._budget.serve():
             self._line.grant()
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> UnifiedBuffer:
@@ -183,7 +189,7 @@ class BufferPool:
             self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
         self._budget.allocated(nbytes, fresh=fresh)
         buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes)
-        self._live.add(buffer)
+        self._live.add(buffer, memory)
         return buffer
 
     # --- releasing ---
@@ -214,9 +220,18 @@ class BufferPool:
         self._serve()
 
     @uninterrupted
+    def _reclaim_lost(self) -> None:
+        """Take the memory of buffers that were collected without a release, and serve who waits."""
+        for nbytes in self._live.take_lost():
+            self._budget.retire(nbytes)
+            self._budget.reclaim(nbytes)
+        self._serve()
+
+    @uninterrupted
     def trim(self) -> int:
         """Give memory that is held for reuse back to the device; returns how many bytes that were."""
         self._device.check_usable()
+        self._reclaim_lost()
         return self._free_held()
 
     def _free_held(self) -> int:
@@ -253,10 +268,11 @@ class BufferPool:
     def close(self) -> None:
         """Release every buffer and send those home who wait; the device has been marked closed."""
         self._line.grant_all()
+        self._reclaim_lost()
         for buffer in self._live:
+            self._live.discard(buffer)
             self._budget.retire(buffer.reserved)
             if buffer.retire():
                 buffer.drop()
                 self._budget.reclaim(buffer.reserved)
-        self._live.clear()
         self._free_held()

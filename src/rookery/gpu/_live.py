@@ -1,0 +1,72 @@
+"""The buffers that somebody holds, without holding them: a buffer that is collected gives its memory back.
+
+A weak reference says when a buffer is gone, in whichever thread that happens and between any two lines. So it only
+takes a note and tells the event loop; the books of the pool are changed on the loop's thread, when that asks.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, final
+
+from rookery._core._parking import uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rookery._core._parking import Loop
+
+    from . import _opencl
+    from ._buffer import UnifiedBuffer
+
+
+@final
+class LiveBuffers:
+    """The buffers of a pool that were not released, and a note of those that nobody holds any more."""
+
+    __slots__ = ("_held", "_loop", "_lost", "_reclaim", "_told")
+
+    def __init__(self, loop: Loop, reclaim: Callable[[], object]) -> None:
+        self._loop = loop
+        self._reclaim = reclaim
+        # The memory is kept here as well, so that it is the loop's thread that lets go of it.
+        self._held: dict[weakref.ref[UnifiedBuffer], tuple[_opencl.RawBuffer, int]] = {}
+        self._lost: deque[weakref.ref[UnifiedBuffer]] = deque()
+        self._told = False
+
+    def __iter__(self) -> Iterator[UnifiedBuffer]:
+        """Those that somebody holds."""
+        return iter([buffer for reference in list(self._held) if (buffer := reference()) is not None])
+
+    def add(self, buffer: UnifiedBuffer, memory: _opencl.RawBuffer) -> None:
+        """A buffer was handed out."""
+        # Commands in flight hold their buffers, so that none is collected under them.
+        self._held[weakref.ref(buffer, self._note)] = memory, buffer.reserved
+
+    def discard(self, buffer: UnifiedBuffer) -> None:
+        """A buffer was released."""
+        self._held.pop(weakref.ref(buffer), None)
+
+    def take_lost(self) -> list[int]:
+        """Let go of the memory of buffers that are gone; returns how many bytes each took from the device."""
+        self._told = False  # cleared first: what is noted from here on is either seen below or told again
+        sizes: list[int] = []
+        while self._lost:
+            # One that was released before it was collected is here no longer.
+            if (lost := self._held.pop(self._lost.popleft(), None)) is not None:
+                sizes.append(lost[1])
+        return sizes
+
+    @property
+    def any_lost(self) -> bool:
+        """Whether there is something for `take_lost`."""
+        return bool(self._lost)
+
+    @uninterrupted
+    def _note(self, reference: weakref.ref[UnifiedBuffer]) -> None:
+        """A buffer is gone. In any thread, at any time."""
+        self._lost.append(reference)
+        if not self._told:
+            self._told = True
+            self._loop.call_from_thread(self._reclaim)
