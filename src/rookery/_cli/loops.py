@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
+import trio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,15 +17,6 @@ T = TypeVar("T")
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
 
-BACKENDS: Final[dict[str, dict[str, Any]]] = {
-    # Ctrl-C reaches the main task at its next checkpoint, as on asyncio, and not whichever actor happens to run: so
-    # the tree comes down in order.
-    "trio": {"backend": "trio", "backend_options": {"restrict_keyboard_interrupt_to_checkpoints": True}},
-    "asyncio": {"backend": "asyncio"},
-    "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
-}
-"""What anyio calls them."""
-
 
 def run_on(loop: str, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     """Run ``fn(*args)`` to its end on the loop of that name.
@@ -34,7 +26,11 @@ def run_on(loop: str, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         KeyboardInterrupt: after Ctrl-C, once ``fn`` has come down. It comes alone, also when it was pressed twice.
     """
     try:
-        return anyio.run(fn, *args, **BACKENDS[loop])
+        if loop == "trio":
+            # Ctrl-C reaches the main task at its next checkpoint, as on asyncio, and not whichever actor happens to
+            # run: so the tree comes down in order. (Not by anyio.run: its versions before 4.14 drop the option.)
+            return trio.run(fn, *args, restrict_keyboard_interrupt_to_checkpoints=True)
+        return anyio.run(fn, *args, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
     except BaseExceptionGroup as group:
         _, others = group.split(KeyboardInterrupt)
         if others is not None:
