@@ -48,6 +48,7 @@ async def test_a_wrong_number_of_arguments_is_a_type_error(device: gpu.Device, p
         ({3: np.zeros(2)}, TypeError, r"argument 'd' \(double d\) .* needs a number, got ndarray"),
         ({4: np.zeros(4, np.float32)}, TypeError, r"argument 'v' \(const float4\* v\) .* needs a buffer, got ndarray"),
         ({5: 64}, TypeError, r"argument 'scratch' .* needs local memory, got int 64: pass gpu\.LocalMemory\(nbytes\)"),
+        ({5: gpu.LocalMemory(1 << 40)}, ValueError, r"'everything' got 1,099,511,627,776 bytes of local memory, and the"),
     ],
 )
 async def test_a_wrong_argument_is_named(
@@ -194,6 +195,8 @@ async def test_local_sizes_must_fit(device: gpu.Device, program: gpu.Program) ->
         await kernel(out, size=4, local=(2, 2))
     with pytest.raises(ValueError, match=r"makes groups of 1000000, and at most \d+ are possible"):
         await kernel(out, size=4, local=1_000_000)
+    with pytest.raises(ValueError, match=r"size=1180591620717411303424 of kernel .* is more than .*: launch it several"):
+        await kernel(out, size=1 << 70)
 
 
 async def test_a_required_group_size_is_used(device: gpu.Device) -> None:

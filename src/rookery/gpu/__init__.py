@@ -18,7 +18,7 @@ from . import _opencl as _opencl
 # isort: split
 from ._arguments import LocalMemory, Parameter, Signature
 from ._buffer import UnifiedBuffer
-from ._device import Device, DeviceStatistics, devices, open_device
+from ._device import Device, DeviceStatistics
 from ._errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -37,6 +37,7 @@ from ._errors import (
 )
 from ._kernel import Kernel, Program
 from ._lane import Operation
+from ._open import devices, open_device
 from ._pool import BufferPool, PoolStatistics
 from ._queue import Queue
 from ._select import DeviceInfo

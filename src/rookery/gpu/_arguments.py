@@ -34,6 +34,8 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
 }
+MOST_WORK_ITEMS: Final = 1 << 62
+"""What still fits the 64 bits that devices count with, after rounding to whole groups."""
 _TYPE: Final = re.compile(r"(?P<base>[a-z ]*[a-z])(?P<lanes>2|3|4|8|16)?")
 
 
@@ -92,6 +94,15 @@ class Signature:
         if given != len(self.parameters):
             raise ArgumentTypeError(
                 f"kernel {self.kernel!r} takes {len(self.parameters)} arguments, got {given}: it is {self}"
+            )
+
+    def check_local_memory(self, sizes: Sequence[int], spare: int) -> None:
+        """Refuse more local memory than a work-group can have."""
+        if sum(sizes) > spare:
+            raise ArgumentValueError(
+                f"kernel {self.kernel!r} got {sum(sizes):,} bytes of local memory, and the device has {spare:,} for "
+                f"each of its work-groups: pass gpu.LocalMemory({max(spare // len(sizes), 1)}) or less, and use less of "
+                "it in the kernel"
             )
 
     def check_dtype(self, parameter: Parameter, dtype: np.dtype[Any], nbytes: int) -> None:
@@ -209,7 +220,7 @@ def _parameter(kernel: str, index: int, name: str, type_name: str, const: bool, 
 
 
 def understand_size(kernel: str, what: str, size: Size) -> tuple[int, ...]:
-    """A size in full: one to three whole numbers above zero."""
+    """A size in full: one to three whole numbers above zero, and not more in all than devices count."""
     try:
         sides = tuple(map(operator.index, size)) if isinstance(size, tuple) else (operator.index(size),)
     except TypeError:
@@ -218,6 +229,11 @@ def understand_size(kernel: str, what: str, size: Size) -> tuple[int, ...]:
         raise ArgumentValueError(
             f"{what} of kernel {kernel!r} is one to three whole numbers above zero, got {size!r}: "
             f"write {what}=1024 or {what}=(64, 32)"
+        )
+    if math.prod(sides) > MOST_WORK_ITEMS:
+        raise ArgumentValueError(
+            f"{what}={size!r} of kernel {kernel!r} is more than {MOST_WORK_ITEMS:,}, the most work items of a launch: "
+            "launch it several times, or let each work item do more"
         )
     return sides
 

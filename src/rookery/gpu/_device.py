@@ -1,4 +1,4 @@
-"""An open device: what belongs to it, and how it is opened and closed."""
+"""An open device: what belongs to it, and how it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
-import anyio.to_thread
 import attrs
 import numpy as np
 
@@ -22,7 +21,6 @@ from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
 from ._queue import Queue
-from ._select import ENVIRONMENT, DeviceInfo, select
 from ._states import Transfer
 
 if TYPE_CHECKING:
@@ -33,11 +31,9 @@ if TYPE_CHECKING:
     from rookery._core._parking import Loop
 
     from ._buffer import UnifiedBuffer
+    from ._select import DeviceInfo
 
 logger: Final = logging.getLogger("rookery.gpu")
-
-CLOSE_TIMEOUT: Final = 30.0
-"""Seconds that a device is given to finish its commands when it is closed."""
 
 
 @attrs.frozen
@@ -269,65 +265,3 @@ class Device:
             f"{self.info.name} did not finish within {self._close_timeout} s: {len(stuck)} still in flight, {shown}. "
             "The threads that wait for them, and their memory, stay until they are over, and so does this process"
         )
-
-
-def devices() -> list[DeviceInfo]:
-    """Every OpenCL device of this machine, in the order of their indexes; empty if there is no driver.
-
-    Raises:
-        ForkedProcess: in a process forked from one that used OpenCL.
-    """
-    return [_opencl.describe(index, raw) for index, raw in enumerate(_opencl.raw_devices())]
-
-
-@asynccontextmanager
-async def open_device(
-    selector: str | int | None = None,
-    *,
-    memory_limit: int | None = None,
-    profile: bool = False,
-    close_timeout: float = CLOSE_TIMEOUT,
-) -> AsyncGenerator[Device, None]:
-    """Open a device for the length of an ``async with`` block.
-
-    Leaving the block waits for the commands in flight, cancelled or not, and releases every buffer.
-
-    Example:
-        >>> async with open_device("gpu") as device:
-        ...     a = await device.upload(np.arange(1000, dtype=np.float32))
-
-    Args:
-        selector: A name, vendor or platform (or part of one), ``"gpu"``, ``"cpu"``, or an index of `devices`. Else
-            what the environment's ``ROOKERY_DEVICE`` says, else the first GPU, else PoCL.
-        memory_limit: Bytes that the pool may hand out; 90 % of the device's memory unless given, or half of it where
-            that is also the host's.
-        profile: Whether operations tell how long they ran (`Operation.seconds`).
-        close_timeout: Seconds to wait for commands in flight when the block ends.
-
-    Raises:
-        NoDevice: if there is no such device; the message says what there is, or what to install.
-        ForkedProcess: in a process forked from one that used OpenCL.
-        DeviceStuck: from the end of the block, if commands were still in flight after ``close_timeout``.
-    """
-    found = await anyio.to_thread.run_sync(_opencl.raw_devices)  # the first time, drivers take a while to load
-    known = [_opencl.describe(index, raw) for index, raw in enumerate(found)]
-    info = select(known, selector, os.environ.get(ENVIRONMENT))
-    limit = _limit(info, memory_limit)
-    device = Device(found[info.index], info, limit, profile=profile, close_timeout=close_timeout)
-    try:
-        yield device
-    except BaseException as error:
-        try:
-            await device.close()
-        except DeviceStuck as stuck:
-            error.add_note(str(stuck))  # logged as well; what ended the block is the more important news
-        raise
-    await device.close()
-
-
-def _limit(info: DeviceInfo, asked: int | None) -> int:
-    if asked is None:
-        return info.global_memory // 2 if info.shares_host_memory else info.global_memory * 9 // 10
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked <= 0:
-        raise ValueError(f"memory_limit is a number of bytes above zero, got {asked!r}: write 256 << 20 for 256 MiB")
-    return asked

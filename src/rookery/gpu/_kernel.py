@@ -71,7 +71,17 @@ class Kernel:
     sizes of every kind at full speed, while without ``local`` an odd size is run in groups of one.
     """
 
-    __slots__ = ("_largest", "_plan", "_preferred", "_raw", "_required", "owner", "signature")
+    __slots__ = (
+        "_largest",
+        "_plan",
+        "_preferred",
+        "_raw",
+        "_required",
+        "_spare_local",
+        "_takes_local",
+        "owner",
+        "signature",
+    )
 
     def __init__(self, owner: Device, raw: _opencl.RawKernel, name: str) -> None:
         self.owner: Final = owner
@@ -79,8 +89,10 @@ class Kernel:
         self.signature: Final = parse(name, _opencl.raw_parameters(raw))
         self._raw = raw
         self._plan = self.signature.parameters
+        self._takes_local = any(one.kind == "local" for one in self._plan)
         self._required = _opencl.required_local_size(raw, owner.raw)
         self._largest = _opencl.max_local_size(raw, owner.raw)
+        self._spare_local = _opencl.spare_local_memory(raw, owner.raw)
         self._preferred = PREFERRED_LOCAL_SIZE
         _opencl.fix_scalar_types(raw, [one.dtype if one.kind == "scalar" else None for one in self._plan])
 
@@ -159,6 +171,9 @@ class Kernel:
                     written.append(buffer)
             else:
                 raw.append(self._local_memory(parameter, argument))
+        if self._takes_local:
+            sizes = [argument.nbytes for argument in args if isinstance(argument, LocalMemory)]
+            self.signature.check_local_memory(sizes, self._spare_local)
         return raw, buffers, written
 
     def _scalar(self, parameter: Parameter, argument: Any) -> float:

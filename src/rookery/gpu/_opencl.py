@@ -285,6 +285,15 @@ def max_local_size(kernel: RawKernel, device: RawDevice) -> int:
     return int(size)
 
 
+def spare_local_memory(kernel: RawKernel, device: RawDevice) -> int:
+    """Bytes of local memory that a work-group of this kernel has beside what the source declares.
+
+    To be asked before the kernel has arguments, whose local memory would count.
+    """
+    declared: Any = kernel.get_work_group_info(cl.kernel_work_group_info.LOCAL_MEM_SIZE, device)
+    return int(device.local_mem_size) - int(declared)
+
+
 def fix_scalar_types(kernel: RawKernel, dtypes: Sequence[np.dtype[Any] | None]) -> None:
     """Tell a kernel the dtypes of its scalars (None for buffers), so that plain numbers can be set."""
     untyped: Any = kernel
