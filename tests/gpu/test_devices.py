@@ -45,6 +45,7 @@ def numbered(*infos: gpu.DeviceInfo) -> list[gpu.DeviceInfo]:
     [
         (None, None, 2),
         (None, "", 2),
+        (None, " ", 2),
         (None, "intel", 0),
         (None, "1", 1),
         ("pocl", "intel", 1),
@@ -90,6 +91,13 @@ def test_an_unknown_device_is_named_with_those_there_are(
     assert isinstance(caught.value, RookeryError)
 
 
+@pytest.mark.parametrize("selector", ["", "  "])
+def test_an_empty_selector_is_not_silently_the_first(selector: str) -> None:
+    """Everything contains the empty text."""
+    with pytest.raises(gpu.NoDevice, match=r"names no device: write open_device\(\) for the default.*there is \[0\]"):
+        select(numbered(INTEL, POCL), selector, None)
+
+
 @pytest.mark.parametrize("selector", [True, 1.5, b"gpu"])
 def test_other_selectors_are_type_errors(selector: object) -> None:
     """Not taken for an index."""
@@ -125,6 +133,21 @@ async def test_a_memory_limit_is_a_number_of_bytes(limit: object) -> None:
     """The error shows how to write one."""
     with pytest.raises(ValueError, match=r"memory_limit is a number of bytes above zero, got .*: write 256 << 20"):
         await gpu.open_device("pocl", memory_limit=limit).__aenter__()  # type: ignore[arg-type]
+
+
+async def test_a_memory_limit_is_within_the_memory_of_the_device() -> None:
+    """The pool could not keep its promise."""
+    with pytest.raises(
+        ValueError, match=r"memory_limit=1,152,921,504,606,846,976 is more than the .* bytes of .*: leave"
+    ):
+        await gpu.open_device("pocl", memory_limit=1 << 60).__aenter__()
+
+
+@pytest.mark.parametrize("timeout", [-1, "x", None, True, float("nan")])
+async def test_a_close_timeout_is_a_number_of_seconds(timeout: object) -> None:
+    """Told when the device is opened, not when it is closed."""
+    with pytest.raises(ValueError, match=r"close_timeout is a number of seconds, at least 0, got .*: write close_t"):
+        await gpu.open_device("pocl", close_timeout=timeout).__aenter__()  # type: ignore[arg-type]
 
 
 async def test_more_than_the_device_can_allocate_is_refused(device: gpu.Device) -> None:

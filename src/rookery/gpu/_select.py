@@ -68,7 +68,7 @@ def select(found: Sequence[DeviceInfo], selector: str | int | None, environment:
     Args:
         found: All devices, in the order of their indexes.
         selector: A name, vendor or platform (or part of one), ``"gpu"``, ``"cpu"``, or an index.
-        environment: The value of ``ROOKERY_DEVICE``, which counts where ``selector`` is None.
+        environment: The value of ``ROOKERY_DEVICE``, which counts where ``selector`` is None. Blank is not given.
 
     Returns:
         The first that answers to the selector; without one the first GPU, else PoCL.
@@ -79,12 +79,17 @@ def select(found: Sequence[DeviceInfo], selector: str | int | None, environment:
     """
     if not found:
         raise NoDevice(f"no OpenCL device was found: {INSTALL}")
-    if selector is None and environment:
+    if selector is None and environment and environment.strip():
         return _selected(found, environment, f"{ENVIRONMENT}={environment}")
     if selector is None:
         return _default(found)
     if isinstance(selector, bool) or not isinstance(selector, (str, int)):
         raise TypeError(f'a device is selected by name, vendor, "gpu", "cpu" or index, got {selector!r}')
+    if isinstance(selector, str) and not selector.strip():
+        raise NoDevice(
+            f'{selector!r} names no device: write open_device() for the default, or one of "gpu", "cpu", "pocl", '
+            f"there is {_listing(found)}"
+        )
     return _selected(found, selector, repr(selector))
 
 
