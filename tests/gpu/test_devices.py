@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import attrs
 import numpy as np
 import pytest
@@ -300,6 +301,24 @@ async def test_use_from_another_thread_is_refused(device: gpu.Device) -> None:
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
+
+
+async def test_waiting_in_another_thread_is_refused(device: gpu.Device) -> None:
+    """It would never be woken there."""
+    increment = await device.kernel(KERNELS, "increment")
+    buffer = await device.upload(np.zeros(4, np.float32))
+
+    async def elsewhere() -> None:
+        with pytest.raises(WrongLoop, match="belongs to an event loop in another thread: await this there"):
+            await operation
+        with pytest.raises(WrongLoop, match="belongs to an event loop in another thread"):
+            await device.queue.synchronize()
+        with pytest.raises(WrongLoop, match="belongs to the event loop that opened it"):
+            await device.synchronize()
+
+    with Gate(device.queue):
+        operation = increment.submit(buffer)
+        await anyio.to_thread.run_sync(trio.run, elsewhere)
 
 
 async def test_after_the_block_everything_says_so() -> None:

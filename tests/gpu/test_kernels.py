@@ -31,7 +31,7 @@ async def test_a_kernel_knows_its_signature(program: gpu.Program) -> None:
 async def test_a_wrong_number_of_arguments_is_a_type_error(device: gpu.Device, program: gpu.Program) -> None:
     """It shows the signature."""
     with pytest.raises(
-        TypeError, match=r"kernel 'fill' takes 2 arguments, got 1: it is fill\(float\* x, float value\)"
+        TypeError, match=r"kernel 'fill' takes 2 arguments, got 1: it is fill.*write `await fill\(x, value\)`"
     ):
         await program.kernel("fill")(await device.empty(4))
 
@@ -48,7 +48,11 @@ async def test_a_wrong_number_of_arguments_is_a_type_error(device: gpu.Device, p
         ({3: np.zeros(2)}, TypeError, r"argument 'd' \(double d\) .* needs a number, got ndarray"),
         ({4: np.zeros(4, np.float32)}, TypeError, r"argument 'v' \(const float4\* v\) .* needs a buffer, got ndarray"),
         ({5: 64}, TypeError, r"argument 'scratch' .* needs local memory, got int 64: pass gpu\.LocalMemory\(nbytes\)"),
-        ({5: gpu.LocalMemory(1 << 40)}, ValueError, r"'everything' got 1,099,511,627,776 bytes of local memory, and the"),
+        (
+            {5: gpu.LocalMemory(1 << 40)},
+            ValueError,
+            r"'everything' got 1,099,511,627,776 bytes of local memory, and the",
+        ),
     ],
 )
 async def test_a_wrong_argument_is_named(
@@ -103,8 +107,39 @@ async def test_released_and_foreign_buffers_are_refused(device: gpu.Device, prog
         await increment(buffer)
     async with gpu.open_device("pocl") as other:
         foreign = await other.upload(np.zeros(4, np.float32))
-        with pytest.raises(ValueError, match=r"argument 'x' .* needs a buffer of <Device .*upload\(await buffer\.read"):
+        with pytest.raises(
+            ValueError, match=r"argument 'x' .* another `open_device\(\)` of .*upload\(await buffer\.read"
+        ):
             await increment(foreign)
+
+
+async def test_other_queues_are_refused(device: gpu.Device, program: gpu.Program) -> None:
+    """What is no queue, and a queue of another device."""
+    increment, buffer = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    with pytest.raises(TypeError, match=r"queue of kernel 'increment' is a gpu\.Queue, got int 0: open one with"):
+        await increment(buffer, queue=0)  # type: ignore[arg-type]
+    async with gpu.open_device("pocl") as other:
+        with pytest.raises(
+            ValueError, match=r"compiled by another `open_device\(\)` than 'queue 0 of .*' is of: open a"
+        ):
+            await increment(buffer, queue=other.queue)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (KERNELS, "-DN=3 -DM=4", r"options are a list of texts, got '-DN=3 -DM=4': write \['-DN=3', '-DM=4'\]"),
+        (KERNELS, [3], r"options are a list of texts, got \[3\]: write"),
+        (KERNELS, None, r"options are a list of texts, got None: write"),
+        (5, (), r"build takes OpenCL C as text, got 5: write"),
+    ],
+)
+async def test_what_cannot_be_compiled_is_a_type_error(
+    device: gpu.Device, source: object, options: object, message: str
+) -> None:
+    """Before the compiler sees it: it would take a text for a list of letters."""
+    with pytest.raises(gpu.ArgumentTypeError, match=message):
+        await device.build(source, options)  # type: ignore[arg-type]
 
 
 async def test_images_and_vectors_by_value_are_refused_when_the_kernel_is_made(device: gpu.Device) -> None:
@@ -195,7 +230,9 @@ async def test_local_sizes_must_fit(device: gpu.Device, program: gpu.Program) ->
         await kernel(out, size=4, local=(2, 2))
     with pytest.raises(ValueError, match=r"makes groups of 1000000, and at most \d+ are possible"):
         await kernel(out, size=4, local=1_000_000)
-    with pytest.raises(ValueError, match=r"size=1180591620717411303424 of kernel .* is more than .*: launch it several"):
+    with pytest.raises(
+        ValueError, match=r"size=1180591620717411303424 of kernel .* is more than .*: launch it several"
+    ):
         await kernel(out, size=1 << 70)
 
 

@@ -93,7 +93,8 @@ class Signature:
         """Refuse the wrong number of arguments."""
         if given != len(self.parameters):
             raise ArgumentTypeError(
-                f"kernel {self.kernel!r} takes {len(self.parameters)} arguments, got {given}: it is {self}"
+                f"kernel {self.kernel!r} takes {len(self.parameters)} arguments, got {given}: it is {self}, "
+                f"write `await {self.kernel}({', '.join(one.name for one in self.parameters)})`"
             )
 
     def check_local_memory(self, sizes: Sequence[int], spare: int) -> None:

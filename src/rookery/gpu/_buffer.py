@@ -10,7 +10,8 @@ import numpy as np
 from rookery._core._parking import uninterrupted
 
 from . import _opencl
-from ._errors import ArgumentTypeError, ArgumentValueError, BufferBusy, BufferReleased, NoData
+from ._arrays import check_fits, check_plain
+from ._errors import BufferBusy, BufferReleased, NoData
 from ._states import HOST_READABLE, Action, BufferState, Transfer, forbidden, step
 
 if TYPE_CHECKING:
@@ -368,11 +369,5 @@ class UnifiedBuffer:
             raise BufferBusy(f"{self!r} is in use by {next(iter(self._last.values()))!r}: write `{instead}`")
 
     def _check_array(self, array: npt.NDArray[Any]) -> None:
-        dtype = array.dtype if isinstance(array, np.ndarray) else None
-        if dtype != self.dtype:
-            raise ArgumentTypeError(
-                f"{self!r} holds {self.dtype}, got {repr(array) if dtype is None else f'an array of {dtype}'}: "
-                f"write `np.asarray(x, dtype=np.{self.dtype})`"
-            )
-        if array.shape != self.shape:
-            raise ArgumentValueError(f"{self!r} has the shape {self.shape}, got an array of the shape {array.shape}")
+        check_plain(array, f"np.{self.dtype}")
+        check_fits(repr(self), array, self.shape, self.dtype)

@@ -16,7 +16,8 @@ from rookery._core._parking import current_loop
 from rookery._model.errors import WrongLoop
 
 from . import _opencl
-from ._errors import DeviceClosed, DeviceStuck
+from ._arrays import check_plain
+from ._errors import ArgumentTypeError, DeviceClosed, DeviceStuck
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
@@ -118,8 +119,10 @@ class Device:
 
         Raises:
             BuildFailed: with the compiler's message.
+            ArgumentTypeError: if the source is not text, or the options are not a sequence of texts.
         """
         self.check_usable()
+        _check_build(source, options)
         built: list[_opencl.RawProgram] = []
 
         def compile_program() -> None:
@@ -147,9 +150,12 @@ class Device:
 
         Args:
             array: Any numpy array of numbers; it need not be contiguous, and may be reused afterwards.
+
+        Raises:
+            ArgumentTypeError: for what is not an array of plain numbers. A `TypeError`.
+            OutOfDeviceMemory: if it is larger than the limit alone.
         """
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"upload takes a numpy array, got {array!r}: write np.asarray(x, dtype=np.float32)")
+        check_plain(array, "np.float32")
         buffer = await self.pool.acquire(array.shape, array.dtype)
         try:
             await buffer.write(array)
@@ -201,7 +207,7 @@ class Device:
         raw = _opencl.make_queue(self._context, profile=self._profile)
         name = f"queue {self._numbered} of {self.info.name}"
         self._numbered += 1
-        queue = Queue(raw, self.loop, name, profile=self._profile)
+        queue = Queue(self, raw, name, profile=self._profile)
         self._queues.append(queue)
         return queue
 
@@ -265,3 +271,13 @@ class Device:
             f"{self.info.name} did not finish within {self._close_timeout} s: {len(stuck)} still in flight, {shown}. "
             "The threads that wait for them, and their memory, stay until they are over, and so does this process"
         )
+
+
+def _check_build(source: object, options: Any) -> None:
+    if not isinstance(source, str):
+        raise ArgumentTypeError(f"build takes OpenCL C as text, got {source!r}: write build(Path(name).read_text())")
+    if isinstance(options, str):
+        raise ArgumentTypeError(f"options are a list of texts, got {options!r}: write {options.split()}")
+    given: list[object] = list(options) if isinstance(options, (list, tuple)) else [options]  # pyright: ignore[reportUnknownArgumentType]
+    if not all(isinstance(option, str) for option in given):
+        raise ArgumentTypeError(f'options are a list of texts, got {options!r}: write ["-DN=16"]')

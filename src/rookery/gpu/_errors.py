@@ -58,11 +58,11 @@ class BuildFailed(RookeryError, ValueError):
 
 
 class ArgumentTypeError(RookeryError, TypeError):
-    """A kernel was given the wrong number of arguments, or one of the wrong kind or dtype."""
+    """A kernel, a buffer or a device was given the wrong number of arguments, or one of the wrong kind or dtype."""
 
 
 class ArgumentValueError(RookeryError, ValueError):
-    """A kernel was given an argument or a size that is of the right type and cannot be meant."""
+    """A kernel or a buffer was given an argument or a size that is of the right type and cannot be meant."""
 
 
 class CommandFailed(RookeryError, RuntimeError):

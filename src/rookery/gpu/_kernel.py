@@ -10,6 +10,7 @@ from . import _opencl
 from ._arguments import LocalMemory, Parameter, Size, parse, understand_size, work_sizes
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
+from ._queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from ._device import Device
     from ._lane import Operation
-    from ._queue import Queue
 
 Argument: TypeAlias = "UnifiedBuffer | LocalMemory | int | float | np.number[Any]"
 
@@ -69,6 +69,10 @@ class Kernel:
     rounded up to whole groups, so that the kernel has to guard with ``if (i < n)``. Drivers that compile a kernel
     for each group size take tens of milliseconds for the first launch with each: ``local=64`` and a guard serve
     sizes of every kind at full speed, while without ``local`` an odd size is run in groups of one.
+
+    **OpenCL does not check bounds: a size that is too large for a buffer, or a missing guard, writes over other
+    memory and can kill the process.** How many work items fit a buffer is known to the kernel alone, so no size is
+    refused for being larger than the buffers.
     """
 
     __slots__ = (
@@ -137,7 +141,7 @@ class Kernel:
             CommandFailed: if the driver refuses the launch.
         """
         self.owner.check_usable()
-        queue = queue or self.owner.queue
+        queue = self.owner.queue if queue is None else self._understand_queue(queue)
         raw_args, buffers, written = self._check(args)
         global_size, local_size = self._sizes(args, size, local)
         for buffer in buffers:
@@ -149,6 +153,19 @@ class Kernel:
         for buffer in written:
             buffer.written_by_launch()
         return operation
+
+    def _understand_queue(self, queue: Any) -> Queue:
+        if not isinstance(queue, Queue):
+            raise ArgumentTypeError(
+                f"queue of kernel {self.name!r} is a gpu.Queue, got {_shown(queue)}: "
+                "open one with `async with device.open_queue() as queue`, or leave it out"
+            )
+        if queue.owner is not self.owner:
+            raise ArgumentValueError(
+                f"kernel {self.name!r} was compiled by another `open_device()` than {queue.name!r} is of: open a queue "
+                "of the same device, or leave it out"
+            )
+        return queue
 
     def _label(self) -> str:
         return f"kernel {self.name!r}"
@@ -190,8 +207,8 @@ class Kernel:
             )
         if argument.owner is not self.owner:
             raise ArgumentValueError(
-                f"{self.signature.describe(parameter)} needs a buffer of {self.owner!r}, got one of "
-                f"{argument.owner!r}: copy it with `await device.upload(await buffer.read())`"
+                f"{self.signature.describe(parameter)} needs a buffer of its own device, got one of another `open_device()` "
+                f"of {argument.owner.info.name}: copy it with `await device.upload(await buffer.read())`"
             )
         if argument.dtype is not parameter.dtype or parameter.lanes > 1:
             self.signature.check_dtype(parameter, argument.dtype, argument.nbytes)

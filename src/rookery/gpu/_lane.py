@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from queue import SimpleQueue
-from threading import Thread
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from rookery._core._parking import uninterrupted
-from rookery._model.errors import RookeryError
+from rookery._model.errors import RookeryError, WrongLoop
 
 from ._errors import CommandFailed, DeviceClosed
 
@@ -49,6 +49,7 @@ class Operation:
 
     Raises (when awaited):
         CommandFailed: if it failed on the device.
+        WrongLoop: in another thread than that of the loop it was started in.
     """
 
     __slots__ = ("_error", "_keep", "_label", "_reported", "_settled", "_spots", "_used", "event", "lane", "seconds")
@@ -108,6 +109,7 @@ class Operation:
     @uninterrupted
     async def settled(self) -> None:
         """Wait until it is over, well or not."""
+        self.lane.check_thread()
         if self._settled:
             return
         spot = self.lane.loop.spot()
@@ -164,6 +166,18 @@ class Lane:
         """
         if self.closed:
             raise DeviceClosed(f"{self.name} is closed: use it inside the `async with` block that opened it")
+
+    def check_thread(self) -> None:
+        """Refuse to wait in another thread than the loop's.
+
+        Raises:
+            WrongLoop: naming this lane.
+        """
+        if get_ident() != self.loop.thread:
+            raise WrongLoop(
+                f"{self.name} belongs to an event loop in another thread: await this there, or open the device here as "
+                "well, with `async with open_device()`"
+            )
 
     def follow(self, operation: Operation, used: Sequence[Used], work: Callable[[], object]) -> Operation:
         """Have the thread do ``work``, which blocks until the operation is over, and raises if it failed."""

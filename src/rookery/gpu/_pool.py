@@ -13,9 +13,10 @@ from rookery._core._parking import uninterrupted
 from rookery._core.waiting import WaitingLine
 
 from . import _opencl
+from ._arrays import understand_dtype, understand_shape
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
-from ._errors import BufferReleased, DeviceClosed, OutOfDeviceMemory
+from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
 from ._live import LiveBuffers
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class BufferPool:
             dtype: The array's dtype.
 
         Raises:
+            ArgumentTypeError: if the shape is no whole number or tuple of them, or the dtype not of plain numbers.
+            ArgumentValueError: if a side is below one.
             OutOfDeviceMemory: at once, if the request alone is above the limit.
             DeviceClosed: if the device is closed, also while waiting.
         """
@@ -132,12 +135,7 @@ class BufferPool:
         self, shape: int | tuple[int, ...], dtype: npt.DTypeLike
     ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         """Shape and dtype in full, and the bytes that the request takes from the device."""
-        kind = np.dtype(dtype)
-        sides = (shape,) if isinstance(shape, int) else tuple(shape)
-        if kind.hasobject or not kind.isnative:
-            raise TypeError(f"device memory holds numbers in the machine's own byte order, not {kind!r}")
-        if not all(isinstance(side, (int, np.integer)) and side > 0 for side in sides):
-            raise ValueError(f"a buffer needs at least one element, and whole numbers as its shape, got {shape!r}")
+        sides, kind = understand_shape(shape), understand_dtype(dtype)
         asked = math.prod(sides) * kind.itemsize
         if asked > self._largest:
             raise OutOfDeviceMemory(
@@ -200,13 +198,19 @@ class BufferPool:
 
         Raises:
             BufferReleased: if it was released before.
-            ValueError: if it is not of this pool.
+            ArgumentValueError: if it is not of this pool. A `ValueError`.
         """
         if buffer.pool is not self:
-            raise ValueError(f"{buffer!r} belongs to another device's pool: write `buffer.pool.release(buffer)`")
+            raise ArgumentValueError(
+                f"{buffer!r} belongs to another `open_device()` of {buffer.owner.info.name}: "
+                "write `buffer.pool.release(buffer)`"
+            )
         self._device.check_usable()
         if buffer.released:
-            raise BufferReleased(f"{buffer!r} was released before")
+            raise BufferReleased(
+                f"{buffer!r} was released before: release it once, and let a lease, `async with pool.lease(shape)`, "
+                "do so where the time is not clear"
+            )
         self._live.discard(buffer)
         self._budget.retire(buffer.reserved)
         if buffer.retire():

@@ -10,7 +10,7 @@ from ._lane import Lane, Operation, Used
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rookery._core._parking import Loop
+    from ._device import Device
 
 
 class OnDevice(Used, Protocol):
@@ -30,11 +30,13 @@ class Queue:
     buffers: the order in which a program starts them is the order in which they see their data.
     """
 
-    __slots__ = ("_profile", "lane", "raw")
+    __slots__ = ("_profile", "lane", "owner", "raw")
 
-    def __init__(self, raw: _opencl.RawQueue, loop: Loop, name: str, *, profile: bool) -> None:
+    def __init__(self, owner: Device, raw: _opencl.RawQueue, name: str, *, profile: bool) -> None:
+        self.owner: Final = owner
+        """The device it belongs to."""
         self.raw: Final = raw
-        self.lane: Final = Lane(loop, name)
+        self.lane: Final = Lane(owner.loop, name)
         self._profile = profile
 
     @property
@@ -49,6 +51,7 @@ class Queue:
 
     async def synchronize(self) -> None:
         """Wait until everything that was started so far is over, well or not. Cancelling changes nothing."""
+        self.lane.check_thread()
         if self.lane.in_flight:
             await self.lane.in_flight[-1].settled()
 

@@ -1,0 +1,95 @@
+"""Which arrays a buffer can hold: shapes, dtypes and what is refused, each with what to write instead. No OpenCL."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+
+from ._errors import ArgumentTypeError, ArgumentValueError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_NO_NUMBERS: Final = {
+    "O": "Python objects live on the host: write `np.asarray(x, dtype=np.float32)`",
+    "U": "kernels know no text: write `np.asarray(x, dtype=np.float32)`, or encode it, `np.frombuffer(x.encode(), np.uint8)`",
+    "S": "kernels know no text: write `np.frombuffer(x, np.uint8)`",
+    "M": "kernels know no dates: write `x.astype(np.int64)`",
+    "m": "kernels know no time spans: write `x.astype(np.int64)`",
+}
+
+
+def understand_shape(shape: Any) -> tuple[int, ...]:
+    """A shape in full.
+
+    Args:
+        shape: A whole number, or a sequence of them.
+
+    Raises:
+        ArgumentTypeError: for anything else, fractions and booleans among it.
+        ArgumentValueError: if a side is below one.
+    """
+    sides: tuple[Any, ...] = tuple(cast("Any", shape)) if isinstance(shape, (tuple, list)) else (shape,)
+    try:
+        if any(isinstance(side, (bool, np.bool_)) for side in sides):
+            raise TypeError
+        whole = tuple(map(operator.index, sides))
+    except TypeError:
+        raise ArgumentTypeError(
+            f"the shape of a buffer is a whole number or a tuple of them, got {shape!r}: "
+            "write 1024, (64, 32) or array.shape"
+        ) from None
+    if any(side < 1 for side in whole):
+        raise ArgumentValueError(
+            f"a buffer needs at least one element, got the shape {shape!r}: make every side 1 or more"
+        )
+    return whole
+
+
+def understand_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """A dtype that device memory can hold.
+
+    Raises:
+        ArgumentTypeError: for objects, text, dates, and numbers in another byte order.
+    """
+    kind = np.dtype(dtype)
+    if kind.hasobject or kind.kind in _NO_NUMBERS:
+        reason = _NO_NUMBERS["O" if kind.hasobject else kind.kind]
+        raise ArgumentTypeError(f"a buffer holds numbers, not {kind!r}; {reason}")
+    if not kind.isnative:
+        raise ArgumentTypeError(
+            f"a buffer holds numbers in the machine's own byte order, not {kind!r}: "
+            "write `x.astype(x.dtype.newbyteorder('='))`"
+        )
+    return kind
+
+
+def check_plain(array: Any, example: str) -> None:
+    """Refuse what is not a numpy array, or is more than one.
+
+    Args:
+        array: What was given.
+        example: The dtype to show in the message, as it is written.
+    """
+    if not isinstance(array, np.ndarray):
+        raise ArgumentTypeError(f"a buffer takes a numpy array, got {array!r}: write `np.asarray(x, dtype={example})`")
+    if isinstance(array, np.ma.MaskedArray):
+        raise ArgumentTypeError(
+            "a buffer has no place for the mask of a masked array: write `x.filled(0)`, or another value"
+        )
+
+
+def check_fits(described: str, array: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse an array of another dtype or shape than the buffer that ``described`` names."""
+    if array.dtype != dtype:
+        raise ArgumentTypeError(
+            f"{described} holds {dtype}, got an array of {array.dtype}: write `np.asarray(x, dtype=np.{dtype})`"
+        )
+    if array.shape != shape:
+        same_size = array.size == np.prod(shape)
+        instead = f"`x.reshape({shape})`" if same_size else "`await device.upload(x)` for a buffer of that shape"
+        raise ArgumentValueError(
+            f"{described} has the shape {shape}, got an array of the shape {array.shape}: write {instead}"
+        )
