@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
 from typing import Any
+from uuid import uuid4
+from weakref import ref
 
 import anyio
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 
 from rookery import ActorCrashed, ActorStopped, AskCycle, Reason
 from rookery.ring import KernelContext, RingKernelRuntime
+from rookery.ring._callers import SETTLED, Callers
 from support import settle
 
 from .support import Ping, Pong, running, silent
@@ -34,6 +39,11 @@ class Collector:
         """Reply to the request of this number."""
         request = next(one for one in self.requests if one.number == number)
         await self.context.send(Pong(number, correlation_id=request.message_id))
+
+
+def late_replies(runtime: RingKernelRuntime) -> list[Any]:
+    """The dead letters that came too late."""
+    return [letter.message for letter in runtime.dead_letters.recent if letter.reason is Reason.LATE_REPLY]
 
 
 @st.composite
@@ -108,8 +118,8 @@ async def test_a_late_reply_reaches_nobody() -> None:
             await runtime.receive("k", timeout=0)
 
 
-async def test_a_message_tried_again_after_its_timeout_gets_the_second_reply() -> None:
-    """The first reply is that of the first try, whose caller has left."""
+async def test_a_message_tried_again_after_its_timeout_gets_the_first_reply_that_comes() -> None:
+    """Both replies are replies to that message; the other one is of no use to anybody."""
     collector, ping = Collector(), Ping(1)
     async with RingKernelRuntime() as runtime:
         await running(runtime, "k", collector.run)
@@ -118,27 +128,114 @@ async def test_a_message_tried_again_after_its_timeout_gets_the_second_reply() -
         async with anyio.create_task_group() as tasks:
 
             async def again() -> None:
-                assert await runtime.send_and_receive("k", ping) == Pong(2)
+                assert await runtime.send_and_receive("k", ping, timeout=10) == Pong(1)
 
             tasks.start_soon(again)
             await settle()
+            assert collector.requests == [ping, ping]
             for number in (1, 2):
                 await collector.context.send(Pong(number, correlation_id=ping.message_id))
+        assert late_replies(runtime) == [Pong(2)]
+
+
+async def test_a_message_tried_again_after_a_late_reply_gets_its_own() -> None:
+    """That the first try was never answered in time does not stand in the way of the second."""
+    collector, ping = Collector(), Ping(1)
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", collector.run)
+        with pytest.raises(TimeoutError):
+            await runtime.send_and_receive("k", ping, timeout=0.01)
+        await collector.answer(1)
+        async with anyio.create_task_group() as tasks:
+
+            async def again() -> None:
+                assert await runtime.send_and_receive("k", ping, timeout=10) == Pong(1)
+
+            tasks.start_soon(again)
+            await settle()
+            await collector.answer(1)
+        assert late_replies(runtime) == [Pong(1)]
+
+
+async def test_a_message_sent_and_asked_is_no_reason_to_crash() -> None:
+    """The reply to what was sent comes before what was asked is received: it is nobody's."""
+    go, ping = anyio.Event(), Ping(1)
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        for number in (1, 2):
+            request = await ctx.receive()
+            await go.wait()
+            await ctx.send(Pong(number, correlation_id=request.message_id))
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel)
+        await runtime.send("k", ping)
+        async with anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                assert await runtime.send_and_receive("k", ping, timeout=10) == Pong(2)
+
+            tasks.start_soon(ask)
+            await settle()
+            go.set()
+        assert late_replies(runtime) == [Pong(1)]
+
+
+class Request:
+    """A request that tells when it is gone."""
+
+    def __init__(self) -> None:
+        self.message_id = uuid4()
+
+
+async def test_requests_that_are_never_answered_are_forgotten() -> None:
+    """When their callers have left: a kernel that lives long does not keep them all."""
+    received: list[ref[Request]] = []
+
+    async def deaf(ctx: KernelContext[Request, Any]) -> None:
+        while True:
+            received.append(ref(await ctx.receive()))
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", deaf)
+        for _ in range(300):
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(runtime.send_and_receive, "k", Request())
+                    await settle()
+                    scope.cancel()
+        gc.collect()
+        assert len(received) == 300
+        assert sum(request() is not None for request in received) <= 100
+
+
+def test_only_so_many_ids_are_remembered() -> None:
+    """The latest ones."""
+    callers, messages = Callers(), [Ping(number) for number in range(SETTLED + 2)]
+    for message in messages:
+        callers.begin(message)
+        callers.end(message.message_id)
+    assert [callers.knows(message.message_id) for message in messages[:3]] == [False, False, True]
+    assert callers.knows(messages[-1].message_id)
 
 
 async def test_a_reply_without_a_correlation_goes_to_the_output_queue() -> None:
-    """It says nothing of the request it would answer."""
+    """It says nothing of the request it would answer; its caller is told what is missing."""
 
     async def kernel(ctx: KernelContext[Any, Any]) -> None:
         await ctx.receive()
         await ctx.send(Pong(1))
-        await ctx.receive()
+        while True:
+            await ctx.receive()
 
     async with RingKernelRuntime() as runtime:
         await running(runtime, "k", kernel)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"for a reply write `correlation_id=request\.message_id`$"):
             await runtime.send_and_receive("k", Ping(), timeout=0.01)
         assert await runtime.receive("k") == Pong(1)
+        with pytest.raises(TimeoutError) as caught:
+            await runtime.send_and_receive("k", Ping(), timeout=0.01)
+        assert "correlation_id" not in str(caught.value)
 
 
 async def test_correlated_replies_to_what_was_only_sent_are_output() -> None:
@@ -157,17 +254,25 @@ async def test_correlated_replies_to_what_was_only_sent_are_output() -> None:
             await collector.answer(1)
 
 
-async def test_several_replies_to_one_request_are_one_reply_and_output() -> None:
-    """The first one is the reply."""
+@pytest.mark.parametrize("timeout", [0.01, 10])
+async def test_several_replies_to_one_request_are_one_reply_at_most(timeout: float) -> None:
+    """The first one, if it comes in time. The others reach nobody, not even whoever receives next."""
     collector = Collector()
     async with RingKernelRuntime() as runtime:
         await running(runtime, "k", collector.run)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(runtime.send_and_receive, "k", Ping(1))
-            await settle()
-            await collector.answer(1)
-            await collector.answer(1)
-        assert await runtime.receive("k") == Pong(1)
+
+            async def call() -> None:
+                with suppress(TimeoutError):
+                    await runtime.send_and_receive("k", Ping(1), timeout=timeout)
+
+            tasks.start_soon(call)
+            await anyio.sleep(0.02)
+            for _ in range(3):
+                await collector.answer(1)
+        assert len(late_replies(runtime)) == (2 if timeout == 10 else 3)
+        with pytest.raises(TimeoutError):
+            await runtime.receive("k", timeout=0)
 
 
 async def test_one_message_is_not_asked_twice_at_a_time() -> None:

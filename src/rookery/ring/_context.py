@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from .._model.checks import check_priority
+from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, StopRequested
 from .._model.messages import DEFAULT_PRIORITY
 from ._definition import BackpressureStrategy, wrong_type
@@ -46,13 +46,12 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
     wastes time, and blocks nobody.
     """
 
-    __slots__ = ("_asked", "_context", "_kernel", "_message", "_received", "_until_stop")
+    __slots__ = ("_context", "_kernel", "_message", "_received", "_until_stop")
 
     def __init__(self, context: Context[Any], kernel: Kernel) -> None:
         self._context = context
         self._kernel = kernel
         self._until_stop = UntilStop(context)
-        self._asked: dict[object, deque[Any]] = {}  # received from `send_and_receive`, not answered, by message_id
         self._message: object = None  # the one in work, for the telemetry,
         self._received: float | None = None  # and since when; None: there is none
 
@@ -103,8 +102,6 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
             if timeout is not None and isinstance(error, StopRequested):
                 raise TimeoutError(f"the kernel {self.kernel_id!r} is to terminate") from None
             raise
-        if self._kernel.asking:
-            self._note_asked(message)
         if self._kernel.meter is not None:
             self._message, self._received = message, self._kernel.meter.now()
         return message
@@ -112,8 +109,9 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
     async def send(self, message: TOut_contra) -> None:
         """Send a message: a reply to whoever waits for it in ``send_and_receive``, or to the output queue.
 
-        A reply is recognised by its ``correlation_id``, the request's ``message_id``; it never waits. If its
-        caller has left, it becomes a dead letter and reaches nobody else. If cancelled, nothing was sent.
+        A reply is recognised by its ``correlation_id``, the request's ``message_id``; it never waits. The first
+        one is the caller's. If the caller has left or has its reply, it becomes a dead letter and reaches nobody
+        else. If cancelled, nothing was sent.
 
         Args:
             message: Of the kernel's output type.
@@ -130,6 +128,7 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
             if accepted is not None and not isinstance(message, accepted):
                 raise wrong_type(message, accepted, f"the output queue of the kernel {self.kernel_id!r}")
             answers = getattr(message, "correlation_id", None)
+            self._kernel.callers.uncorrelated += answers is None
             if answers is None or not self._reply(answers, message):
                 await self._put(message)
         except Exception:
@@ -150,21 +149,24 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
 
     # ---- its own
 
-    def _note_asked(self, message: Any) -> None:
-        """Remember that somebody waits for the answer to this one."""
-        message_id = getattr(message, "message_id", None)
-        if self._kernel.asking.get(message_id) is message:
-            self._asked.setdefault(message_id, deque()).append(message)
-
     def _reply(self, message_id: object, reply: object) -> bool:
-        """Answer the oldest request of that id; False if none was asked."""
-        requests = self._asked.get(message_id)
-        if requests is None:
+        """Give a reply to the caller that waits for it, if one does; False if it is no reply to any caller."""
+        callers = self._kernel.callers
+        if not callers.knows(message_id):
             return False
-        self._context.reply(requests.popleft(), reply)
-        if not requests:
-            del self._asked[message_id]
+        request = callers.request(message_id)
+        if request is not None and self._in_hand(request):
+            self._context.reply(request, reply)
+        else:
+            self._kernel.cell.dead_letter(reply, Reason.LATE_REPLY)
         return True
+
+    def _in_hand(self, request: Any) -> bool:
+        """Whether it was received, and is waited for and not answered."""
+        try:
+            return not self._context.abandoned(request)
+        except TypeError:  # no request of its type was received at all
+            return False
 
     async def _put(self, message: Any) -> None:
         """Put into the output queue; while that is full, wait for room, but not beyond a stop."""

@@ -11,9 +11,10 @@ from .._core.spec import child
 from .._core.system import engine_of
 from .._core.waiting import Latch
 from .._model.dead_letter import Reason
-from .._model.errors import ActorStopped, MailboxFull, StopRequested
+from .._model.errors import ActorStopped, AskTimeout, MailboxFull, StopRequested
 from .._model.lifecycle import ActorState
 from .._model.messages import DEFAULT_PRIORITY
+from ._callers import Callers
 from ._context import KernelContext
 from ._definition import BackpressureStrategy, KernelDefinition, wrong_type
 from ._errors import KernelTimeout
@@ -39,7 +40,7 @@ class Kernel:
         engine = engine_of(system)
         self._engine: Final = engine
         self.activated: Latch = Latch(engine.loop)  # a new one after each deactivation
-        self.asking: Final[dict[object, object]] = {}  # requests that callers wait on, by message_id
+        self.callers: Final = Callers()
         overflow = definition.backpressure.overflow
         self.output: Final[Mailbox[Any]] = Mailbox(
             engine.loop, engine.turn, capacity=definition.queue_size, overflow=overflow, discard=self._dropped
@@ -130,26 +131,23 @@ class Kernel:
     async def ask(self, message: Any, timeout: float | None) -> Any:
         """Send a request and wait for its reply; see `RingKernelRuntime.send_and_receive`."""
         priority = self._accept(message)
-        message_id = getattr(message, "message_id", None)
-        if message_id is None:
-            raise TypeError(
-                f"a reply is recognised by its request's `message_id`, which {message!r} does not have: "
-                "decorate its class with `@ring.message`, or use `send` and `receive`"
-            )
-        if message_id in self.asking:
-            raise ValueError(
-                f"{message!r} is being waited for already, and its reply would say nothing of which caller it is "
-                "for: make a message for each request"
-            )
-        self.asking[message_id] = message
+        message_id, request = self.callers.begin(message)
+        before = self.callers.uncorrelated
         try:
-            return await self.spec.ref.ask(message, priority=priority, timeout=timeout)
+            return await self.spec.ref.ask(request, priority=priority, timeout=timeout)
         except MailboxFull:
             if self.definition.backpressure is BackpressureStrategy.REJECT:
                 raise self.full("input") from None
             raise
+        except AskTimeout as error:
+            if self.callers.uncorrelated == before:
+                raise
+            raise AskTimeout(
+                f"{error}; meanwhile it sent what replies to nothing, so that it went to the output queue: "
+                "for a reply write `correlation_id=request.message_id`"
+            ) from None
         finally:
-            del self.asking[message_id]
+            self.callers.end(message_id)
 
     # ---- observation
 
