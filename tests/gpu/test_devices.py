@@ -147,7 +147,9 @@ async def test_a_memory_limit_is_within_the_memory_of_the_device() -> None:
 @pytest.mark.parametrize("timeout", [-1, "x", None, True, float("nan")])
 async def test_a_close_timeout_is_a_number_of_seconds(timeout: object) -> None:
     """Told when the device is opened, not when it is closed."""
-    with pytest.raises(ValueError, match=r"close_timeout is a number of seconds, at least 0, got .*: write close_t"):
+    with pytest.raises(
+        gpu.ArgumentValueError, match=r"close_timeout is a number of seconds, at least 0, got .*: write close_t"
+    ):
         await gpu.open_device("pocl", close_timeout=timeout).__aenter__()  # type: ignore[arg-type]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections import Counter, deque
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -194,7 +193,6 @@ class Pool(RuleBasedStateMachine):
             thread.join()
         else:
             last.clear()
-        gc.collect()  # the tasks that acquired them hold them in cycles
         self.serve()
 
     def unused(self) -> Iterator[gpu.UnifiedBuffer]:

@@ -62,7 +62,7 @@ class ArgumentTypeError(RookeryError, TypeError):
 
 
 class ArgumentValueError(RookeryError, ValueError):
-    """A kernel or a buffer was given an argument or a size that is of the right type and cannot be meant."""
+    """A kernel, a buffer or a device was given an argument or a size that is of the right type and cannot be meant."""
 
 
 class CommandFailed(RookeryError, RuntimeError):

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from . import _opencl
 from ._device import Device
-from ._errors import DeviceStuck
+from ._errors import ArgumentValueError, DeviceStuck
 from ._select import ENVIRONMENT, DeviceInfo, select
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def open_device(
 
     Raises:
         NoDevice: if there is no such device; the message says what there is, or what to install.
-        ValueError: for a limit above the device's memory, or a timeout below zero.
+        ArgumentValueError: for a limit above the device's memory, or a timeout below zero. A `ValueError`.
         ForkedProcess: in a process forked from one that used OpenCL.
         DeviceStuck: from the end of the block, if commands were still in flight after ``close_timeout``.
     """
@@ -80,9 +80,11 @@ def _limit(info: DeviceInfo, asked: int | None) -> int:
     if asked is None:
         return info.global_memory // 2 if info.shares_host_memory else info.global_memory * 9 // 10
     if isinstance(asked, bool) or not isinstance(asked, int) or asked <= 0:
-        raise ValueError(f"memory_limit is a number of bytes above zero, got {asked!r}: write 256 << 20 for 256 MiB")
+        raise ArgumentValueError(
+            f"memory_limit is a number of bytes above zero, got {asked!r}: write 256 << 20 for 256 MiB"
+        )
     if asked > info.global_memory:
-        raise ValueError(
+        raise ArgumentValueError(
             f"memory_limit={asked:,} is more than the {info.global_memory:,} bytes of {info.name}: leave it out for a "
             "limit that fits the device, or give a smaller one"
         )
@@ -91,4 +93,6 @@ def _limit(info: DeviceInfo, asked: int | None) -> int:
 
 def _check_close_timeout(seconds: object) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        raise ValueError(f"close_timeout is a number of seconds, at least 0, got {seconds!r}: write close_timeout=30")
+        raise ArgumentValueError(
+            f"close_timeout is a number of seconds, at least 0, got {seconds!r}: write close_timeout=30"
+        )

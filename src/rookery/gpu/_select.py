@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from ._errors import NoDevice
+from ._errors import ArgumentTypeError, NoDevice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def select(found: Sequence[DeviceInfo], selector: str | int | None, environment:
 
     Raises:
         NoDevice: if there is none, naming what was asked for and what there is.
-        TypeError: if the selector is neither text nor an index.
+        ArgumentTypeError: if the selector is neither text nor an index.
     """
     if not found:
         raise NoDevice(f"no OpenCL device was found: {INSTALL}")
@@ -84,10 +84,10 @@ def select(found: Sequence[DeviceInfo], selector: str | int | None, environment:
     if selector is None:
         return _default(found)
     if isinstance(selector, bool) or not isinstance(selector, (str, int)):
-        raise TypeError(f'a device is selected by name, vendor, "gpu", "cpu" or index, got {selector!r}')
+        raise ArgumentTypeError(f'a device is selected by name, vendor, "gpu", "cpu" or index, got {selector!r}')
     if isinstance(selector, str) and not selector.strip():
         raise NoDevice(
-            f'{selector!r} names no device: write open_device() for the default, or one of "gpu", "cpu", "pocl", '
+            f'{selector!r} names no device: write open_device() for the default, or one of "gpu", "cpu", "pocl"; '
             f"there is {_listing(found)}"
         )
     return _selected(found, selector, repr(selector))
