@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
-from ._cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    import sys
+
+    try:  # the imports take a while, and Ctrl-C may come at any time
+        from rookery._cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

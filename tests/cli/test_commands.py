@@ -27,7 +27,7 @@ def test_help_of_the_demo_names_every_option(rookery: Rookery, option: str) -> N
     assert option in done.stdout
 
 
-@pytest.mark.parametrize("module", EXTRA)
+@pytest.mark.parametrize("module", [*EXTRA, "scipy", "joblib"])
 def test_a_missing_extra_is_one_line_that_says_what_to_install(rookery: Rookery, module: str) -> None:
     """Whichever part of it is missing."""
     done = rookery("demo", "--loop", "uvloop", without=(module,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 from subprocess import PIPE
 
 import pytest
@@ -13,6 +14,17 @@ from .conftest import COMMAND, ENVIRONMENT, LOOPS
 from .terminal import Terminal
 
 ENDLESS = ["demo", "--device", "pocl", "--epochs", "2000"]  # a minute and more, of which a second is needed
+IMPORTING = """
+import os, runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("rookery", run_name="__main__", alter_sys=True)
+"""
 IN_ORDER = ["reader stopped", "network stopped", "sink stopped"]
 
 
@@ -50,3 +62,11 @@ def test_ctrl_c_on_a_terminal_leaves_it_usable(demo: list[str]) -> None:
     ends = re.findall(r"\w+ stopped|released|interrupted", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.shown))
     assert ends == [*IN_ORDER, "released", "interrupted"]
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("module", ["argparse", "rookery._cli.parser", "numpy", "rich.console"])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(module: str) -> None:
+    """From the command line's first one to the demo's last; Python imports the package before it runs any of it."""
+    program = IMPORTING.format(module=module)
+    done = subprocess.run([sys.executable, "-c", program, "demo"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

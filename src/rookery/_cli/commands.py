@@ -18,7 +18,9 @@ UNUSABLE: Final = 2
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
 
-OPTIONAL: Final = frozenset({"mako", "numpy", "pyopencl", "rich", "sklearn", "uvloop"})
+OPTIONAL: Final = frozenset(
+    {"joblib", "mako", "numpy", "pyopencl", "rich", "scipy", "sklearn", "threadpoolctl", "uvloop"}
+)
 """What may be missing, because only the ``demo`` extra brings it."""
 
 
