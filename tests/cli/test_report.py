@@ -48,6 +48,14 @@ def test_all_went_well(outcome: Outcome) -> None:
     assert shown["latency p50 / p99"].startswith("1.0 / 1.0 ms")
 
 
+@pytest.mark.parametrize(("duplicates", "words"), [(0, "0 duplicates"), (1, "1 duplicate"), (2, "2 duplicates")])
+def test_one_duplicate_is_singular(outcome: Outcome, duplicates: int, words: str) -> None:
+    """Which it is depends on where the crash falls in its launch."""
+    outcome.ledger.duplicates = duplicates
+    (value,) = (row.value for row in rows(outcome) if row.name == "redelivery")
+    assert value == f"2 asked again, {words} dropped"
+
+
 def test_a_lost_image(outcome: Outcome) -> None:
     """Is noticed by its number."""
     outcome.ledger.counted.remove(3)

@@ -72,7 +72,7 @@ def rows(outcome: Outcome) -> Iterator[Row]:
     yield _accuracy(outcome)
     yield _agreement(outcome)
     yield _restarts(outcome)
-    yield Row("redelivery", f"{outcome.ledger.asked_again} asked again, {outcome.ledger.duplicates} duplicates dropped")
+    yield _redelivery(outcome.ledger)
     yield from _speed(outcome)
     yield Row("device", outcome.device)
     yield Row("peak device memory", f"{outcome.peak_bytes:,} bytes")
@@ -107,6 +107,11 @@ def _agreement(outcome: Outcome) -> Row:
 def _restarts(outcome: Outcome) -> Row:
     restarted = [f"{count} of the {name}" for name, count in outcome.restarts.items() if count]
     return Row("restarts", ", ".join(restarted) or "none", sum(outcome.restarts.values()) == 1)
+
+
+def _redelivery(ledger: Ledger) -> Row:
+    duplicates = "1 duplicate" if ledger.duplicates == 1 else f"{ledger.duplicates:,} duplicates"
+    return Row("redelivery", f"{ledger.asked_again:,} asked again, {duplicates} dropped")
 
 
 def _speed(outcome: Outcome) -> Iterator[Row]:
