@@ -40,4 +40,5 @@ async def main() -> None:
             print("10 / 0:", error)
 
 
-trio.run(main)  # or asyncio.run(main())
+if __name__ == "__main__":
+    trio.run(main)  # or asyncio.run(main())

@@ -95,5 +95,6 @@ async def main() -> None:
     print(f"{longest:,} takes longest: {found[longest]} steps")
 
 
-logging.disable(logging.WARNING)  # or the crash on purpose would be logged with its traceback
-trio.run(main)
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # or the crash on purpose would be logged with its traceback
+    trio.run(main)
