@@ -151,3 +151,19 @@ async def test_a_crash_beside_a_stop_is_a_crash() -> None:
         telemetry = runtime.get_telemetry("k")
         assert telemetry is not None
         assert telemetry.error_count == 1
+
+
+async def test_the_crashes_of_all_kernels_count_together() -> None:
+    """Four kernels that crash once each are four crashes of their runtime."""
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        await ctx.receive()
+        raise ValueError("unlucky")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with RingKernelRuntime() as runtime:
+            for number in range(4):
+                await running(runtime, f"k{number}", kernel)
+                await runtime.send(f"k{number}", Ping())
+            await anyio.sleep(10)
+    assert caught.group_contains(RestartIntensityExceeded)

@@ -212,12 +212,16 @@ async def test_a_kernel_cannot_wait_for_its_own_end() -> None:
     assert len(refused) == 1
 
 
-async def test_a_timeout_below_zero_is_refused() -> None:
-    """With the unit."""
+@pytest.mark.parametrize(
+    ("timeout", "error"), [(-1, ValueError), (math.nan, ValueError), (None, TypeError), ("5", TypeError)]
+)
+async def test_what_is_no_time_to_end_in_is_refused(timeout: Any, error: type[Exception]) -> None:
+    """With the unit; the kernel is not touched."""
     async with RingKernelRuntime() as runtime:
         await runtime.launch("k", silent)
-        with pytest.raises(ValueError, match="in seconds, 0 or more, got -1"):
-            await runtime.terminate("k", -1)
+        with pytest.raises(error, match=f"in seconds, 0 or more, .* got {timeout!r}$"):
+            await runtime.terminate("k", timeout)
+        assert runtime.get_kernel_state("k") is KernelState.LAUNCHED
 
 
 async def test_an_id_can_be_launched_again_after_its_end() -> None:
@@ -427,3 +431,10 @@ async def test_whoever_waits_for_output_when_the_block_ends_is_told() -> None:
 
         tasks.start_soon(wait)
         await settle()
+
+
+async def test_a_kernel_without_its_id_is_told_how_to_be_launched() -> None:
+    """The function alone says nothing of the name that it is to have."""
+    async with RingKernelRuntime() as runtime:
+        with pytest.raises(TypeError, match=r'`launch\("id", kernel\)`, got <function silent'):
+            await runtime.launch(silent)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
@@ -246,3 +247,20 @@ async def test_messages_unread_at_the_end_are_dead_letters() -> None:
         await runtime.send("k", Ping(1))
         await runtime.terminate("k")
         assert [(letter.message, letter.reason) for letter in runtime.dead_letters.recent] == [(Ping(1), Reason.UNREAD)]
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (True, TypeError), (math.nan, ValueError)])
+async def test_what_is_no_time_to_wait_is_refused(timeout: Any, error: type[Exception]) -> None:
+    """Before anything is sent or taken, whether there would have been a wait or not."""
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("k", silent)
+        for call in (
+            runtime.send("k", Ping(), timeout=timeout),
+            runtime.receive("k", timeout=timeout),
+            runtime.send_and_receive("k", Ping(), timeout=timeout),
+        ):
+            with pytest.raises(error, match="timeout is a number of seconds"):
+                await call
+        telemetry = runtime.get_telemetry("k")
+        assert telemetry is not None
+        assert telemetry.queue_depth == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, final
 import anyio
 
 from .._core.system import engine_of, open_system
+from .._model.checks import check_timeout
 from .._model.errors import WrongLoop
 from ._decorator import definition_of
 from ._errors import RuntimeNotOpen
@@ -52,8 +53,8 @@ class RingKernelRuntime:
     """A block in which kernels live, and which none of them outlives.
 
     When it is left, its kernels are terminated one after another, the latest first, each within five seconds. A
-    kernel that crashes is restarted, and is active again if it was; when the kernels of a runtime crash more
-    than three times within five seconds, it gives up, cancels the block's body, and the crashes leave the block
+    kernel that crashes is restarted, and is active again if it was; when the kernels of a runtime, all together,
+    crash more than three times within five seconds, it gives up, cancels the block's body, and the crashes leave the block
     in an ``ExceptionGroup``.
 
     A runtime belongs to the event loop that opened it.
@@ -120,10 +121,13 @@ class RingKernelRuntime:
             UnknownKernel: if no function is given and none is registered under that id.
             AmbiguousKernel: if several are.
             ActorStopped: if the runtime is closing.
-            TypeError: for a function that is not async or does not take a context, or an unknown option.
+            TypeError: for an id that is no string, a function that is not async or does not take a context, or an
+                unknown option.
             ValueError: for an option out of range.
         """
         system = self._running()
+        if not isinstance(kernel_id, str):
+            raise TypeError(f'a kernel is launched under an id, `launch("id", kernel)`, got {kernel_id!r} in its place')
         self._kernels.check_free(kernel_id)
         definition = registered(kernel_id) if function is None else definition_of(kernel_id, function)
         kernel = self._make(definition.changed(**overrides), system)
@@ -175,11 +179,15 @@ class RingKernelRuntime:
         Raises:
             KernelStateError: if it was not launched.
             StopFromWithin: if the kernel itself calls it: a kernel ends by returning.
+            TypeError: for a timeout that is no number.
             UnknownKernel: if there is none.
-            ValueError: for a negative timeout.
+            ValueError: for a negative timeout, or NaN.
         """
+        wrong = f"timeout is in seconds, 0 or more, `math.inf` to wait for its end without a limit, got {timeout!r}"
+        if not isinstance(timeout, int | float) or isinstance(timeout, bool):
+            raise TypeError(wrong)
         if not timeout >= 0:
-            raise ValueError(f"timeout is in seconds, 0 or more, got {timeout!r}")
+            raise ValueError(wrong)
         await self._launched(kernel_id).terminate(timeout)
 
     @asynccontextmanager
@@ -226,11 +234,14 @@ class RingKernelRuntime:
             MailboxFull: under ``REJECT``, when the queue is full.
             ActorStopped: if the kernel has ended or is ending.
             KernelStateError: if it was not launched.
-            TypeError: for a message of another type.
+            TypeError: for a message of another type, or a timeout that is no number.
             UnknownKernel: if there is none.
-            ValueError: for a priority out of range.
+            ValueError: for a priority out of range, or a timeout of NaN.
         """
-        await self._launched(kernel_id).send(message, timeout)
+        kernel = self._launched(kernel_id)
+        if timeout is not None:
+            check_timeout(timeout)
+        await kernel.send(message, timeout)
 
     async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
         """Take the most urgent message from a kernel's output queue. If cancelled, nothing was taken.
@@ -243,15 +254,20 @@ class RingKernelRuntime:
             KernelTimeout: a ``TimeoutError``, if there was none within ``timeout``.
             ActorStopped: if the kernel has ended and nothing is left.
             KernelStateError: if it was not launched.
+            TypeError: for a timeout that is no number.
             UnknownKernel: if there is none.
+            ValueError: for a timeout of NaN.
         """
-        return await self._launched(kernel_id).receive(timeout)
+        kernel = self._launched(kernel_id)
+        if timeout is not None:
+            check_timeout(timeout)
+        return await kernel.receive(timeout)
 
     async def send_and_receive(self, kernel_id: str, message: object, *, timeout: float | None = None) -> Any:
         """Send a request and wait for its reply: the message whose ``correlation_id`` is its ``message_id``.
 
-        No other caller gets that reply, however late it comes. If cancelled or timed out, the request is not
-        served any more if it is still queued.
+        The first such message is the reply; others reach nobody, however late they come. If cancelled or timed
+        out, the request is not served any more if it is still queued.
 
         Args:
             kernel_id: Which.
