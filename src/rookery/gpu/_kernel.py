@@ -11,6 +11,7 @@ from ._arguments import LocalMemory, Parameter, Size, parse, understand_size, wo
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
 from ._queue import Queue
+from ._signals import compiler_undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,7 @@ class Kernel:
     """
 
     __slots__ = (
+        "_compiled_for",
         "_largest",
         "_plan",
         "_preferred",
@@ -92,6 +94,7 @@ class Kernel:
         """The device it was compiled for."""
         self.signature: Final = parse(name, _opencl.raw_parameters(raw))
         self._raw = raw
+        self._compiled_for: set[tuple[int, ...]] = set()  # local sizes it was launched with
         self._plan = self.signature.parameters
         self._takes_local = any(one.kind == "local" for one in self._plan)
         self._required = _opencl.required_local_size(raw, owner.raw)
@@ -148,7 +151,7 @@ class Kernel:
             if buffer.host_is_newer:
                 buffer.start_upload(queue)
         after = queue.after(buffers)
-        event = _opencl.launch(queue.raw, self._raw, raw_args, global_size, local_size, after)
+        event = self._launch(queue, raw_args, global_size, local_size, after)
         operation = queue.follow(event, buffers, self._label)
         for buffer in written:
             buffer.written_by_launch()
@@ -166,6 +169,21 @@ class Kernel:
                 "of the same device, or leave it out"
             )
         return queue
+
+    def _launch(
+        self,
+        queue: Queue,
+        args: list[Any],
+        global_size: tuple[int, ...],
+        local_size: tuple[int, ...],
+        after: list[_opencl.Event] | None,
+    ) -> _opencl.Event:
+        if local_size in self._compiled_for:
+            return _opencl.launch(queue.raw, self._raw, args, global_size, local_size, after)
+        with compiler_undisturbed():
+            event = _opencl.launch(queue.raw, self._raw, args, global_size, local_size, after)
+        self._compiled_for.add(local_size)
+        return event
 
     def _label(self) -> str:
         return f"kernel {self.name!r}"

@@ -20,6 +20,7 @@ from rookery._core._parking import uninterrupted
 from rookery._model.errors import RookeryError, WrongLoop
 
 from ._errors import CommandFailed, DeviceClosed
+from ._signals import compiler_undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -221,6 +222,10 @@ class Lane:
 
     def _work(self) -> None:
         """What the thread does."""
+        with compiler_undisturbed():  # for its whole life: compiling is one of the things it does
+            self._work_through()
+
+    def _work_through(self) -> None:
         while (item := self._inbox.get()) is not None:
             operation, work = item
             error: Exception | None = None
