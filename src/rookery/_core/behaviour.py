@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from .._model.checks import Accepted
 
 
-def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
+def accepted_messages(behaviour: Callable[..., Any], accepts: inspect.Signature) -> Accepted:
     """The types in the ``Context[...]`` annotation of a behaviour's first parameter.
 
     Args:
         behaviour: An async function whose first parameter is the context.
+        accepts: Its signature.
 
     Returns:
         What may be sent to it; None, which is anything, if the parameter is not annotated.
 
     Raises:
-        TypeError: if it is not an async function with a parameter for the context.
+        TypeError: if it has no parameter for the context.
         UnresolvedAnnotation: if the annotation does not lead to classes that can be checked at send.
     """
-    parameter = _context_parameter(behaviour)
+    parameter = _context_parameter(behaviour, accepts)
     annotation = parameter.annotation
     if annotation is inspect.Parameter.empty or parameter.kind is parameter.VAR_POSITIONAL:
         return None  # `*args` are a wrapper's, whose annotation says nothing about the context
@@ -54,10 +55,8 @@ def accepted_messages(behaviour: Callable[..., Any]) -> Accepted:
     return None if object in classes else classes
 
 
-def _context_parameter(behaviour: Callable[..., Any]) -> inspect.Parameter:
-    if not inspect.iscoroutinefunction(_function(behaviour)):
-        raise _no_behaviour(behaviour)
-    for parameter in signature(behaviour).parameters.values():
+def _context_parameter(behaviour: Callable[..., Any], accepts: inspect.Signature) -> inspect.Parameter:
+    for parameter in accepts.parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL):
             return parameter
         break
@@ -98,7 +97,13 @@ def _function(behaviour: object) -> object:
 
 
 def signature(behaviour: Callable[..., Any]) -> inspect.Signature:
-    """The signature with annotations as written, whatever cannot be evaluated included."""
+    """The signature with annotations as written, whatever cannot be evaluated included.
+
+    Raises:
+        TypeError: if it is not an async function.
+    """
+    if not inspect.iscoroutinefunction(_function(behaviour)):
+        raise _no_behaviour(behaviour)
     if sys.version_info >= (3, 14):
         return inspect.signature(behaviour, annotation_format=annotationlib.Format.STRING)
     return inspect.signature(behaviour)

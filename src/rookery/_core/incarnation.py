@@ -50,7 +50,7 @@ class Incarnation:
         self.number: Final = number
         self.hand: Final = Hand()
         self.ready: bool = False
-        self.receiving: bool = False  # ready, and not over
+        self.receiving: bool = False  # it has received, and is not over
         self.started_at: Final = cell.engine.loop.now()
         self._scope = anyio.CancelScope(shield=True)
         self._failures: list[Exception] = []

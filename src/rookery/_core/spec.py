@@ -13,6 +13,7 @@ from .behaviour import accepted_messages, signature
 from .ref import ActorRef
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Awaitable, Callable
 
     from .._model.checks import Accepted
@@ -140,8 +141,9 @@ def child(
         >>> spec = child(calculator).options(name="calc", capacity=10)
         >>> calc = await system.spawn(spec)
     """
-    accepted = accepted_messages(behaviour)
-    _check_arguments(behaviour, args, kwargs)
+    accepts = signature(behaviour)
+    accepted = accepted_messages(behaviour, accepts)
+    _check_arguments(behaviour, accepts, args, kwargs)
     return ChildSpec(behaviour, args, kwargs, accepted=accepted, options=Options(), context=contextvars.copy_context())
 
 
@@ -172,8 +174,9 @@ def behaviour_name(behaviour: object) -> str:
     return str(name).strip("<>")
 
 
-def _check_arguments(behaviour: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    accepts = signature(behaviour)
+def _check_arguments(
+    behaviour: object, accepts: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     try:
         accepts.bind(None, *args, **kwargs)
     except TypeError as error:
