@@ -265,9 +265,13 @@ async def test_several_replies_to_one_request_are_one_reply_at_most(timeout: flo
             async def call() -> None:
                 with suppress(TimeoutError):
                     await runtime.send_and_receive("k", Ping(1), timeout=timeout)
+                left.set()
 
+            left = anyio.Event()
             tasks.start_soon(call)
-            await anyio.sleep(0.02)
+            await settle()
+            if timeout < 1:
+                await left.wait()
             for _ in range(3):
                 await collector.answer(1)
         assert len(late_replies(runtime)) == (2 if timeout == 10 else 3)
