@@ -1,16 +1,13 @@
-"""The core beside the limits of its event loops: `python benchmarks/core.py [--rounds N] [--json FILE]`."""
+"""The core beside the limits of its event loops: ask, send, spawn, stop, and an urgent message."""
 
 from __future__ import annotations
 
-import argparse
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import harness
-from harness import Benchmark, Candidate, expect
-from limits import ASYNCIO, TRIO, Baseline, Transport
+from harness import NO_LOOP, Benchmark, Candidate, Kind, expect
+from limits import Baseline, Transport, baseline_of
 from workload import CAPACITY, FRESH, ONE_OBJECT, Echo, Note, Sending, Stopwatch, Tally, Urgent, sum_below
 
 from rookery import ActorRef, Context, child, open_system
@@ -201,8 +198,11 @@ def _fill_up(ref: ActorRef[Note | Urgent], backlog: int) -> int:
 # ---- all of them
 
 
-def benchmarks(baseline: Baseline) -> list[Benchmark]:
-    """What is measured on one kind of loop."""
+def benchmarks(loop: str) -> list[Benchmark]:
+    """What is measured on one loop."""
+    if loop == NO_LOOP:
+        return []
+    baseline = baseline_of(loop)
     return [_asks(baseline), *_sends(baseline), _spawns(baseline), _stops(baseline), _urgent()]
 
 
@@ -211,7 +211,7 @@ def _asks(baseline: Baseline) -> Benchmark:
         title="ask",
         unit="round trip",
         operations=5_000,
-        limit=Candidate(*baseline.round_trip),
+        limit=Candidate(*baseline.round_trip, Kind.LOOP),
         candidates=(
             Candidate("ask", ask_plain),
             Candidate("ask(timeout=)", ask_with_timeout),
@@ -228,27 +228,44 @@ def _sends(baseline: Baseline) -> list[Benchmark]:
 
 
 def _sends_of(title: str, sending: Sending, baseline: Baseline) -> Benchmark:
-    transports: tuple[tuple[str, Transport], ...] = (baseline.channel, ("send", send), *baseline.other_channels)
-    channel, *others = (Candidate(name, functools.partial(fn, sending=sending)) for name, fn in transports)
-    return Benchmark(title=title, unit="message", operations=20_000, limit=channel, candidates=tuple(others))
+    def candidate(name: str, transport: Transport, kind: Kind) -> Candidate:
+        return Candidate(name, functools.partial(transport, sending=sending), kind)
+
+    return Benchmark(
+        title=title,
+        topic="send",
+        unit="message",
+        operations=20_000,
+        parameters={"capacity": CAPACITY},
+        limit=candidate(*baseline.channel, Kind.LOOP),
+        candidates=(
+            candidate("send", send, Kind.ROOKERY),
+            *(candidate(*other, Kind.LOOP) for other in baseline.other_channels),
+        ),
+    )
 
 
 def _spawns(baseline: Baseline) -> Benchmark:
     return Benchmark(
         title="spawn until ready",
+        topic="spawn",
         unit="actor or task",
         operations=1_000,
-        limit=Candidate(*baseline.start),
-        candidates=(Candidate("spawn", spawn), *(Candidate(*other) for other in baseline.other_starts)),
+        limit=Candidate(*baseline.start, Kind.LOOP),
+        candidates=(
+            Candidate("spawn", spawn),
+            *(Candidate(*other, Kind.LOOP) for other in baseline.other_starts),
+        ),
     )
 
 
 def _stops(baseline: Baseline) -> Benchmark:
     return Benchmark(
-        title="stop of 1,000 idle actors",
+        title="stop of idle actors",
+        topic="stop",
         unit="actor or task",
         operations=1_000,
-        limit=Candidate(*baseline.cancel),
+        limit=Candidate(*baseline.cancel, Kind.LOOP),
         candidates=(Candidate("leaving the system", stop),),
     )
 
@@ -256,40 +273,13 @@ def _stops(baseline: Baseline) -> Benchmark:
 def _urgent() -> Benchmark:
     return Benchmark(
         title="urgent until taken up",
+        topic="urgent",
         unit="message",
         operations=50,
+        parameters={"queued before it": BACKLOG},
         limit=Candidate("nothing else queued", functools.partial(urgent, backlog=0, deliver=send_now)),
         candidates=(
             Candidate("send_nowait, 100,000 queued", functools.partial(urgent, backlog=BACKLOG, deliver=send_now)),
             Candidate("send, 100,000 queued", functools.partial(urgent, backlog=BACKLOG, deliver=send_in_turn)),
         ),
     )
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="The core of rookery beside the limits of its event loops.")
-    parser.add_argument("--rounds", type=_at_least_one, default=7, metavar="N", help="rounds that count; 7 by default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to a file")
-    return parser.parse_args()
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} rounds are no median: give 1 or more")
-    return number
-
-
-def main() -> None:
-    """Measure, show, write."""
-    options = arguments()
-    plan = {loop: benchmarks(TRIO if loop == "trio" else ASYNCIO) for loop in harness.available_loops()}
-    results = harness.run_rounds(plan, options.rounds)
-    harness.show(results)
-    if options.json:
-        harness.write_json(options.json, results, options.rounds)
-
-
-if __name__ == "__main__":
-    main()

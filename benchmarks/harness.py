@@ -3,30 +3,25 @@
 A machine that others use too is faster in one second than in the next. So no number here stands alone: in every
 round each candidate runs next to its limit, on the same event loop, and what is reported of speed is the ratio of
 the two. The absolute times are the medians of the rounds.
+
+A *suite* is a function that returns the benchmarks for one place, which is a loop of `LOOPS` or `NO_LOOP`. The command
+in `__main__.py` holds a list of suites; the harness knows nothing of actors.
 """
 
 from __future__ import annotations
 
+import enum
 import gc
-import json
-import os
-import platform
+import importlib.util
 import statistics
-import tomllib
-from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import attrs
-import rich
 from rich.progress import track
-from rich.table import Table
-
-import rookery
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 LOOPS: Final[dict[str, dict[str, Any]]] = {
     "trio": {"backend": "trio"},
@@ -34,6 +29,9 @@ LOOPS: Final[dict[str, dict[str, Any]]] = {
     "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
 }
 """The event loops, and what anyio calls them."""
+
+NO_LOOP: Final = "no loop"
+"""The place of what runs without an event loop, or brings processes and loops of its own."""
 
 
 class WrongResultError(Exception):
@@ -50,200 +48,214 @@ def expect(actual: object, expected: object, what: str) -> None:
         raise WrongResultError(f"{what}: {actual!r}, where {expected!r} was expected")
 
 
+class Kind(enum.StrEnum):
+    """Whose way of doing the work a candidate is."""
+
+    ROOKERY = "rookery"
+    LOOP = "loop"
+    """What the event loop or Python itself offers."""
+    PEER = "peer"
+    """Another actor library."""
+
+
 @attrs.frozen
 class Candidate:
     """One way to do the work of a benchmark.
 
     Attributes:
         name: What it is called in the report.
-        measure: Does that many operations, checks their result, and returns the seconds they took.
+        measure: Does that many operations, one at least, checks their result, and returns the seconds they took, or
+            the benchmark's reading. An async function, run on a fresh loop; at `NO_LOOP` a plain one.
+        kind: Whose way it is.
+        note: What a reader of its number has to know, as "its queue is unbounded".
     """
 
     name: str
-    measure: Callable[[int], Awaitable[float]]
+    measure: Callable[[int], Awaitable[float] | float]
+    kind: Kind = Kind.ROOKERY
+    note: str = ""
 
 
 @attrs.frozen
 class Benchmark:
-    """The same work, done by several candidates.
+    """The same work, done by several candidates. Less is better, whatever is measured.
 
     Attributes:
-        title: What is measured.
+        title: What is measured; one of its kind in all suites.
         unit: What one operation is.
         operations: How many of them one measurement does.
-        limit: What the loop itself offers; the others are shown as a part or a multiple of its speed.
-        candidates: Those who are compared with it.
+        candidates: Those who are compared.
+        limit: What the loop itself offers, if there is such a thing; the others are shown as a part or a multiple of
+            its speed.
+        topic: What it is shown with, in one picture; the title if nothing else.
+        parameters: What else describes the work: sizes, capacities. Printed and stored.
+        reading: The unit of what the candidates' `measure` returns, as "bytes per actor", where it is not the seconds
+            that all operations took. It is reported as it is, not divided by the operations.
+        rounds: At most so many rounds, without one to warm up, for what takes long and varies little.
     """
 
     title: str
     unit: str
     operations: int
-    limit: Candidate
     candidates: tuple[Candidate, ...]
+    limit: Candidate | None = None
+    topic: str = attrs.field(default=attrs.Factory(lambda self: self.title, takes_self=True))
+    parameters: Mapping[str, object] = attrs.field(factory=dict)
+    reading: str = ""
+    rounds: int | None = None
 
     def everyone(self) -> tuple[Candidate, ...]:
         """The limit first, then the others."""
-        return (self.limit, *self.candidates)
+        return (self.limit, *self.candidates) if self.limit else self.candidates
 
 
 @attrs.frozen
 class Result:
-    """What was measured of one candidate on one loop.
+    """What was measured of one candidate in one place.
 
     Attributes:
         benchmark: The benchmark's title.
+        topic: What it is shown with.
         unit: What one operation is.
-        loop: Name of the event loop.
+        parameters: What else describes the work.
+        loop: Name of the event loop, or `NO_LOOP`.
         candidate: The candidate's name.
+        kind: Whose way of doing the work it is.
+        note: What a reader of the number has to know.
         is_limit: Whether it is the limit that the others are compared with.
         operations: Operations in each measurement.
-        microseconds: Time for one operation, one entry for each round.
-        speeds: Speed as a multiple of the limit's in the same round, one entry for each round.
+        reading: The unit of the values; empty if they are microseconds for one operation.
+        values: What was measured, one entry for each round. Less is better.
+        speeds: The limit's value in the same round divided by the own, one entry for each round: more is better.
+            Empty where there is no limit, or nothing to divide by.
     """
 
     benchmark: str
+    topic: str
     unit: str
+    parameters: Mapping[str, object]
     loop: str
     candidate: str
+    kind: Kind
+    note: str
     is_limit: bool
     operations: int
-    microseconds: list[float]
+    reading: str
+    values: list[float]
     speeds: list[float]
+
+    def value(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.values)
+
+    def speed(self) -> float | None:
+        """The median of the ratios within each round."""
+        return statistics.median(self.speeds) if self.speeds else None
 
     def as_json(self) -> dict[str, Any]:
         """All of it, and the medians."""
-        medians = {
-            "median_microseconds": statistics.median(self.microseconds),
-            "median_speed": statistics.median(self.speeds),
-        }
-        return attrs.asdict(self) | medians
+        return attrs.asdict(self) | {"median_value": self.value(), "median_speed": self.speed()}
+
+
+Suite: TypeAlias = "Callable[[str], Sequence[Benchmark]]"
+"""What is measured in one place: a loop of `LOOPS`, or `NO_LOOP`. Empty where there is nothing."""
 
 
 def available_loops() -> list[str]:
     """The loops of `LOOPS` that can run here."""
-    return [loop for loop in LOOPS if loop != "uvloop" or installed_version("uvloop")]
+    return [loop for loop in LOOPS if loop != "uvloop" or importlib.util.find_spec("uvloop")]
 
 
-def run_rounds(benchmarks: Mapping[str, Sequence[Benchmark]], rounds: int) -> list[Result]:
+@attrs.frozen(eq=False)
+class Measurement:
+    """One candidate's turn in each round."""
+
+    loop: str
+    benchmark: Benchmark
+    candidate: Candidate
+
+    def is_limit(self) -> bool:
+        """Whether the others of the benchmark are compared with it."""
+        return self.candidate is self.benchmark.limit
+
+    def take(self) -> float:
+        """Measure once, on a fresh event loop, with the garbage of those before swept away."""
+        gc.collect()
+        if self.loop == NO_LOOP:
+            taken = self.candidate.measure(self.benchmark.operations)
+            assert isinstance(taken, float), f"{self.candidate.name} is for an event loop"
+            return taken
+        return anyio.run(self._take, **LOOPS[self.loop])
+
+    async def _take(self) -> float:
+        taken = self.candidate.measure(self.benchmark.operations)
+        return taken if isinstance(taken, float) else await taken
+
+
+def measurements(suites: Iterable[Suite]) -> list[Measurement]:
+    """All there is to measure, the places of one benchmark next to each other."""
+    plan = [
+        Measurement(loop, benchmark, candidate)
+        for suite in suites
+        for loop in (*available_loops(), NO_LOOP)
+        for benchmark in suite(loop)
+        for candidate in benchmark.everyone()
+    ]
+    titles = list(dict.fromkeys(one.benchmark.title for one in plan))
+    return sorted(plan, key=lambda one: titles.index(one.benchmark.title))
+
+
+def run_rounds(plan: Sequence[Measurement], rounds: int) -> list[Result]:
     """Measure everything once in each round, after a round of warming up that does not count.
 
     Every second round goes backwards, so that a machine that becomes slower meanwhile is unfair to nobody.
 
     Args:
-        benchmarks: For each loop, what to run on it.
+        plan: What to measure, in the order of the first round.
         rounds: How many rounds count; at least 1.
     """
-    work = [(loop, benchmark) for loop, on_loop in benchmarks.items() for benchmark in on_loop]
-    seconds: dict[tuple[str, str, str], list[float]] = {}
+    taken: dict[Measurement, list[float]] = {one: [] for one in plan}
     for number in track(range(rounds + 1), "Rounds", transient=True):
-        for loop, benchmark, candidate in _in_order(work, backwards=number % 2 == 1):
-            taken = measure_once(loop, candidate, benchmark.operations)
-            seconds.setdefault((loop, benchmark.title, candidate.name), []).append(taken)
-    return [result for loop, benchmark in work for result in _results(loop, benchmark, seconds)]
+        for one in reversed(plan) if number % 2 else plan:
+            if _takes_part(one.benchmark, number):
+                taken[one].append(one.take())
+    return [_result(one, taken) for one in plan]
 
 
-def measure_once(loop: str, candidate: Candidate, operations: int) -> float:
-    """Seconds that the operations take on a fresh event loop, with the garbage of those before swept away."""
-    gc.collect()
-    return anyio.run(candidate.measure, operations, **LOOPS[loop])
+def _takes_part(benchmark: Benchmark, number: int) -> bool:
+    """Whether there is a turn for it in that round; round 0 is to warm up."""
+    return benchmark.rounds is None or 1 <= number <= benchmark.rounds
 
 
-def _in_order(work: list[tuple[str, Benchmark]], *, backwards: bool) -> Iterable[tuple[str, Benchmark, Candidate]]:
-    order = [(loop, benchmark, candidate) for loop, benchmark in work for candidate in benchmark.everyone()]
-    return reversed(order) if backwards else order
-
-
-def _results(loop: str, benchmark: Benchmark, seconds: dict[tuple[str, str, str], list[float]]) -> Iterator[Result]:
-    """The counted rounds of one benchmark on one loop."""
-    limit = seconds[loop, benchmark.title, benchmark.limit.name][1:]
-    for candidate in benchmark.everyone():
-        own = seconds[loop, benchmark.title, candidate.name][1:]
-        yield Result(
-            benchmark=benchmark.title,
-            unit=benchmark.unit,
-            loop=loop,
-            candidate=candidate.name,
-            is_limit=candidate is benchmark.limit,
-            operations=benchmark.operations,
-            microseconds=[taken / benchmark.operations * 1e6 for taken in own],
-            speeds=[least / taken for least, taken in zip(limit, own, strict=True)],
-        )
-
-
-# ---- the report
-
-
-def show(results: Sequence[Result]) -> None:
-    """Print a table for each loop, with the limit as the first row of each benchmark, and the versions."""
-    for loop in dict.fromkeys(result.loop for result in results):
-        rich.print(_table(loop, [result for result in results if result.loop == loop]))
-    rich.print(", ".join(f"{name} {value}" for name, value in environment().items()))
-
-
-def _table(loop: str, results: Sequence[Result]) -> Table:
-    table = Table(title=f"on {loop}", title_justify="left")
-    table.add_column("benchmark")
-    table.add_column("candidate")
-    for heading in ("µs each", "per second", "speed", "in the rounds"):
-        table.add_column(heading, justify="right")
-    for title in dict.fromkeys(result.benchmark for result in results):
-        rows = [result for result in results if result.benchmark == title]
-        labels = [title, f"  per {rows[0].unit}", *[""] * len(rows)]
-        for label, result in zip(labels, rows, strict=False):
-            table.add_row(label, *_cells(result))
-        table.add_section()
-    return table
-
-
-def _cells(result: Result) -> tuple[str, ...]:
-    """One row of the table, without the benchmark's title."""
-    median = statistics.median(result.microseconds)
-    speed, slowest, fastest = statistics.median(result.speeds), min(result.speeds), max(result.speeds)
-    if result.is_limit:
-        return (result.candidate, f"{median:.2f}", f"{1e6 / median:,.0f}", "1", "")
-    return (
-        result.candidate,
-        f"{median:.2f}",
-        f"{1e6 / median:,.0f}",
-        f"{speed:.2f}",
-        f"{slowest:.2f} to {fastest:.2f}",
+def _result(one: Measurement, taken: Mapping[Measurement, list[float]]) -> Result:
+    """The counted rounds of one candidate in one place."""
+    benchmark = one.benchmark
+    own = _counted(one, taken)
+    limits = [_counted(other, taken) for other in taken if other.benchmark is benchmark and other.is_limit()]
+    return Result(
+        benchmark=benchmark.title,
+        topic=benchmark.topic,
+        unit=benchmark.unit,
+        parameters=dict(benchmark.parameters),
+        loop=one.loop,
+        candidate=one.candidate.name,
+        kind=one.candidate.kind,
+        note=one.candidate.note,
+        is_limit=one.is_limit(),
+        operations=benchmark.operations,
+        reading=benchmark.reading,
+        values=own,
+        speeds=ratios(limits[0], own) if limits else [],
     )
 
 
-def write_json(path: Path, results: Sequence[Result], rounds: int) -> None:
-    """Write everything that was measured, with the versions it was measured with."""
-    content = {
-        "environment": environment(),
-        "rounds": rounds,
-        "results": [result.as_json() for result in results],
-    }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+def _counted(one: Measurement, taken: Mapping[Measurement, list[float]]) -> list[float]:
+    """Readings as they are, or microseconds for one operation, without the round to warm up."""
+    benchmark = one.benchmark
+    counted = taken[one][1:] if benchmark.rounds is None else taken[one]
+    return counted if benchmark.reading else [seconds / benchmark.operations * 1e6 for seconds in counted]
 
 
-def environment() -> dict[str, str | int | None]:
-    """The versions and the machine."""
-    packages = ("trio", "anyio", "uvloop")
-    return {
-        "rookery": rookery_version(),
-        "python": f"{platform.python_version()} ({platform.python_implementation()})",
-        **{name: installed_version(name) for name in packages},
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-    }
-
-
-def installed_version(package: str) -> str | None:
-    """The version of an installed distribution; None if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def rookery_version() -> str | None:
-    """The version of the rookery that is imported, also when it runs from its sources."""
-    project = Path(rookery.__file__).parents[2] / "pyproject.toml"
-    if not project.exists():
-        return installed_version("rookery")
-    version: str = tomllib.loads(project.read_text())["project"]["version"]
-    return version
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """How many times ``ours`` is ``theirs``, round by round; nothing where there is nothing to divide by."""
+    return [our / their for our, their in zip(ours, theirs, strict=True)] if all(theirs) else []

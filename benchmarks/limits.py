@@ -298,3 +298,8 @@ ASYNCIO: Final = Baseline(
     cancel=("cancelling every task", asyncio_cancel),
 )
 """uvloop's too."""
+
+
+def baseline_of(loop: str) -> Baseline:
+    """The limits of a loop that the harness names."""
+    return TRIO if loop == "trio" else ASYNCIO
