@@ -6,11 +6,11 @@ import functools
 from typing import TYPE_CHECKING
 
 import anyio
+
 from harness import NO_LOOP, Benchmark, Candidate, Kind, expect
 from limits import Baseline, Transport, baseline_of
-from workload import CAPACITY, FRESH, ONE_OBJECT, Echo, Note, Sending, Stopwatch, Tally, Urgent, sum_below
-
 from rookery import ActorRef, Context, child, open_system
+from workload import CAPACITY, FRESH, ONE_OBJECT, Echo, Note, Sending, Stopwatch, Tally, Urgent, sum_below
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

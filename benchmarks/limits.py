@@ -9,6 +9,7 @@ import anyio
 import attrs
 import outcome
 import trio
+
 from harness import expect
 from workload import CAPACITY, Note, Sending, Stopwatch, Tally, sum_below
 

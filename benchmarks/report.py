@@ -56,7 +56,7 @@ def _table(loop: str, results: Sequence[Result]) -> Table:
 
 def _small_print(result: Result) -> list[str]:
     """What an operation is, how many there were, and the parameters, line by line."""
-    lines = [f"{result.operations:,} × {result.unit}"]
+    lines = [f"{result.operations:,} of: {result.unit}"]
     return [f"  {line}" for line in lines + [f"{name}: {value}" for name, value in result.parameters.items()]]
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
-from harness import expect
 
+from harness import expect
 from rookery import Request, message
 
 if TYPE_CHECKING:
