@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, final
 
 import anyio
@@ -29,7 +30,7 @@ import trio
 from trio.lowlevel import Abort, disable_ki_protection, enable_ki_protection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Generator
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -59,11 +60,11 @@ class Spot(Protocol):
         """The task that made the spot and may park in it: an identity, to compare and to look up."""
         ...
 
-    async def park(self) -> None:
-        """Wait for `wake`; returns at once if it was called before.
+    def park(self) -> Awaitable[object]:
+        """Wait for `wake`: to be awaited on the spot; it takes no time if `wake` was called before.
 
         If cancelled, look at `granted` (see the module's rule). Only the task that made the spot may park,
-        and only once.
+        and only once. Not a coroutine function: a frame less for every wait there is.
         """
         ...
 
@@ -113,6 +114,20 @@ class Loop(Protocol):
 
 
 @final
+class _NoWait:
+    """Awaited by a task that was granted before it parked: it goes on without a task switch."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+NO_WAIT: Final = _NoWait()
+
+
+@final
 class TrioSpot:
     """A spot on trio: `wait_task_rescheduled` and `reschedule`."""
 
@@ -124,10 +139,11 @@ class TrioSpot:
         self._parked = False
 
     @enable_ki_protection
-    async def park(self) -> None:
-        if not self.granted:
-            self._parked = True
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
+    def park(self) -> Awaitable[object]:
+        if self.granted:
+            return NO_WAIT
+        self._parked = True
+        return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105  # the caller awaits it
 
     def _abort(self, _raise_cancel: object) -> Abort:
         self._parked = False
@@ -178,35 +194,34 @@ class AsyncioSpot:
         self._loop = loop
         self._future: asyncio.Future[None] | None = None
 
-    async def park(self) -> None:
-        if not self.granted:
-            self._future = self._loop.create_future()
-            await self._future
+    def park(self) -> Awaitable[object]:
+        if self.granted:
+            return NO_WAIT
+        self._future = self._loop.create_future()
+        return self._future
 
     def wake(self) -> None:
         self.granted = True
-        # A future that is done belongs to a task that was woken or cancelled earlier in this tick.
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        if self._future is not None:
+            try:  # not `done()` first: Ctrl-C can cancel the main task between two lines of this one
+                self._future.set_result(None)
+            except asyncio.InvalidStateError:
+                return  # the task was woken or cancelled earlier in this tick
 
 
 @final
 class AsyncioLoop:
     """A running asyncio loop, uvloop's included."""
 
-    __slots__ = ("_loop", "now", "thread")
+    __slots__ = ("_loop", "current_task", "now", "spot", "thread")
     name: ClassVar[str] = "asyncio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.thread: Final = threading.get_ident()
         self.now: Final = loop.time
-
-    def spot(self) -> AsyncioSpot:
-        return AsyncioSpot(self._loop)
-
-    def current_task(self) -> object:
-        return asyncio.current_task(self._loop)
+        self.spot: Final = partial(AsyncioSpot, loop)
+        self.current_task: Final = partial(asyncio.current_task, loop)
 
     effective_deadline = staticmethod(anyio.current_effective_deadline)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._model.checks import check_timeout
@@ -11,30 +12,40 @@ from .reply import Ask
 
 if TYPE_CHECKING:
     from .cell import Cell
+    from .deadlines import Alarm
 
 
 @uninterrupted
 async def ask(target: Cell, request: object, priority: int, timeout: float | None) -> Any:
     """Put a request into an actor's mailbox and wait for its answer; see `ActorRef.ask`."""
-    engine = target.engine
-    slot = Ask(engine.loop, request, target, priority, engine.loop.effective_deadline())
-    asker = engine.main_of(slot.asker)
+    engine, loop = target.engine, target.engine.loop
+    spot = loop.spot()
+    slot = Ask(spot, request, target, priority, loop.effective_deadline())
+    asker = engine.mains.get(spot.task)
     if asker is not None:
         _refuse_circle(asker, target)
         asker.asking = slot
+    alarm: Alarm | None = None
     try:
         if timeout is not None:
-            return await _ask_within(slot, timeout)
-        await target.mailbox.put(slot, priority)
-        return await slot.answer()
+            alarm = await _put_within(slot, timeout)
+        elif not target.mailbox.accept(slot, priority):
+            await target.mailbox.put(slot, priority)
+        await spot.park()
+    except BaseException:
+        slot.abandon()
+        raise
     finally:
         if asker is not None:
             asker.asking = None
+        if alarm is not None:
+            alarm.cancel()
+    return slot.answer()
 
 
 def forward(slot: Ask, target: Cell) -> None:
     """Queue a request that another actor hands on. It never waits and never raises: an error is the asker's."""
-    asker = target.engine.main_of(slot.asker)
+    asker = target.engine.mains.get(slot.asker)
     try:
         if asker is not None and not slot.settled:
             _refuse_circle(asker, target)
@@ -45,27 +56,16 @@ def forward(slot: Ask, target: Cell) -> None:
 
 
 @uninterrupted
-async def _ask_within(slot: Ask, timeout: float) -> Any:
+async def _put_within(slot: Ask, timeout: float) -> Alarm | None:
+    """Put a request into its target's mailbox, and see to it that it is settled in time."""
     check_timeout(timeout)
     engine, mailbox = slot.target.engine, slot.target.mailbox
     ends = engine.loop.now() + timeout
     slot.deadline = min(slot.deadline, ends)
-
-    def late() -> str:
-        actor = slot.target
-        return (
-            f"{actor.path} did not answer {type(slot.request).__name__} within {timeout} s "
-            f"(state: {actor.state.value}, queued: {len(actor.mailbox)})"
-        )
-
-    if not await mailbox.put_until(slot, slot.priority, ends, engine.deadlines):
-        slot.time_out(late)
-        return await slot.answer()
-    alarm = engine.deadlines.at(ends, lambda: slot.time_out(late))
-    try:
-        return await slot.answer()
-    finally:
-        alarm.cancel()
+    if mailbox.accept(slot, slot.priority) or await mailbox.put_until(slot, slot.priority, ends, engine.deadlines):
+        return engine.deadlines.at(ends, partial(slot.time_out, timeout))
+    slot.time_out(timeout)
+    return None
 
 
 def _refuse_circle(asker: Cell, target: Cell) -> None:

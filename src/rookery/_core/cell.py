@@ -12,6 +12,7 @@ from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
 from .._model.supervision import Exit
 from .._model.wording import brief
 from ._parking import uninterrupted
+from .adopted import AdoptedTask
 from .incarnation import Incarnation
 from .mailbox import Mailbox
 from .ref import ActorStatistics
@@ -216,7 +217,7 @@ class Cell:
             return
         self._happen(LifeEvent.STOP)
         self.mailbox.halt(StopRequested, drain=self._drain)
-        if self._stop_timeout <= 0:
+        if self._stop_timeout <= 0 or isinstance(self.spec.behaviour, AdoptedTask):
             self.cancel()
         elif self._stop_timeout < math.inf:
             self._stop_alarm = self.engine.deadlines.at(self.engine.loop.now() + self._stop_timeout, self.cancel)
@@ -292,7 +293,7 @@ class Cell:
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
 
     def _asked_from_below(self, item: object) -> bool:
-        asker = self.engine.main_of(item.asker) if isinstance(item, Ask) else None
+        asker = self.engine.mains.get(item.asker) if isinstance(item, Ask) else None
         return asker is not None and asker.path.startswith(f"{self.path}/")
 
     def _stopped(self) -> ActorStopped:
@@ -304,7 +305,7 @@ class Cell:
             self._incarnation.crash(
                 TimeoutError(
                     f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call "
-                    "`ctx.ready()` at the end of start-up, or give it `child(...).options(start_timeout=...)`"
+                    "`ctx.ready()` (an adopted task: `task_status.started()`) at the end of start-up, or give it `child(...).options(start_timeout=...)`"
                 )
             )
 

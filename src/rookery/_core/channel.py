@@ -12,7 +12,7 @@ from .._model.messages import DEFAULT_PRIORITY
 from .._model.options import Options
 from .._model.overflow import Overflow
 from ._parking import current_loop
-from .mailbox import Mailbox
+from .mailbox import NOTHING, Mailbox
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ class PriorityReceiver(Generic[T_co]):
             anyio.EndOfStream: once the sending end is closed and everything was received.
             anyio.ClosedResourceError: once this end is closed.
         """
-        return await self._mailbox.get()
+        item = self._mailbox.poll()
+        return await self._mailbox.get() if item is NOTHING else item
 
     def receive_nowait(self) -> T_co:
         """The most urgent item.
@@ -147,7 +148,7 @@ class PriorityReceiver(Generic[T_co]):
 
     async def __anext__(self) -> T_co:
         try:
-            return await self._mailbox.get()
+            return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 

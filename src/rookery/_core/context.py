@@ -44,12 +44,13 @@ class Context(Spawner, Generic[M_co]):
     actor accepts `Add` and `Note`; other messages are refused where they are sent.
     """
 
-    __slots__ = ("_cell", "_incarnation", "_mailbox", "_undeclared")
+    __slots__ = ("_cell", "_incarnation", "_mailbox", "_now", "_undeclared")
 
     def __init__(self, incarnation: Incarnation) -> None:
         self._incarnation = incarnation
         self._cell = incarnation.cell
         self._mailbox = incarnation.cell.mailbox
+        self._now = incarnation.cell.engine.loop.now
         self._undeclared: set[type] = set()  # types that were asked and are not declared as a `Request`
 
     # ---- receiving
@@ -71,7 +72,11 @@ class Context(Spawner, Generic[M_co]):
             StopRequested: when the actor is asked to stop. Let it leave the behaviour: it is a normal end.
         """
         message = self._poll()
-        return await self._receive(timeout) if message is NOTHING else message
+        if message is NOTHING and timeout is not None:
+            return await self._receive_within(timeout)
+        while message is NOTHING:
+            message = self._handed(await self._mailbox.get())
+        return message
 
     @uninterrupted
     def receive_nowait(self) -> M_co:
@@ -118,12 +123,12 @@ class Context(Spawner, Generic[M_co]):
     async def __anext__(self) -> M_co:
         """Iteration ends at a graceful stop."""
         message = self._poll()
-        if message is not NOTHING:
-            return message
         try:
-            return await self._receive(None)
+            while message is NOTHING:
+                message = self._handed(await self._mailbox.get())
         except StopRequested:
             raise StopAsyncIteration from None
+        return message
 
     @property
     def stopping(self) -> bool:
@@ -217,7 +222,7 @@ class Context(Spawner, Generic[M_co]):
         if ask is None:
             self._check_request("ctx.abandoned(request)", request)
             return True
-        return ask.stale(self._cell.engine.loop.now)
+        return ask.stale(self._now)
 
     def within(self, request: Request[Any]) -> anyio.CancelScope:
         """A cancel scope that ends at the request's deadline: ``with ctx.within(request): ...``."""
@@ -306,41 +311,33 @@ class Context(Spawner, Generic[M_co]):
         return NOTHING if item is NOTHING else self._handed(item)
 
     @uninterrupted
-    async def _receive(self, timeout: float | None) -> M_co:
+    async def _receive_within(self, timeout: float) -> M_co:
+        check_timeout(timeout)
         engine = self._cell.engine
-        deadline = math.inf
-        if timeout is not None:
-            check_timeout(timeout)
-            deadline = engine.loop.now() + timeout
-        while True:
-            if timeout is None:
-                item = await self._mailbox.get()
-            else:
-                item = await self._mailbox.get_until(deadline, engine.deadlines)
-            message = self._handed(item)
-            if message is not NOTHING:
-                return message
+        deadline = engine.loop.now() + timeout
+        message: M_co | Nothing = NOTHING
+        while message is NOTHING:
+            message = self._handed(await self._mailbox.get_until(deadline, engine.deadlines))
+        return message
 
-    def _handed(self, item: object) -> M_co | Nothing:
+    def _handed(self, item: Any) -> M_co | Nothing:
         """What the behaviour gets of an item from the mailbox; NOTHING for a request not to be served."""
         if type(item) is Ask:
-            if not self._take_up(item):
+            if item.asker_left or (item.deadline < math.inf and item.deadline <= self._now()):
+                self._skip(item)
                 return NOTHING
+            self._incarnation.hand.take_up(item)
             item = item.request
+            if not isinstance(item, Request):
+                self._undeclared.add(type(item))
         self._cell.received += 1
-        return cast("M_co", item)
+        message: M_co = item  # checked when it was sent
+        return message
 
-    def _take_up(self, ask: Ask) -> bool:
-        """Take a request in hand, unless it need not be served any more."""
-        now = self._cell.engine.loop.now
-        if ask.stale(now):
-            reason = Reason.EXPIRED if ask.deadline <= now() else Reason.ABANDONED
-            self._cell.dead_letter(ask.request, reason, ask.priority)
-            return False
-        if not isinstance(ask.request, Request):
-            self._undeclared.add(type(ask.request))
-        self._incarnation.hand.take_up(ask)
-        return True
+    def _skip(self, ask: Ask) -> None:
+        """A request that need not be served any more came up."""
+        reason = Reason.EXPIRED if ask.deadline <= self._now() else Reason.ABANDONED
+        self._cell.dead_letter(ask.request, reason, ask.priority)
 
 
 def _not_a_reference(request: object, given: object) -> TypeError:

@@ -36,7 +36,7 @@ class Engine:
         self.root: Final = Children(self, "/", intensity, self.interrupt)
         self.failures: Final[list[BaseException]] = []
         self._tasks = tasks
-        self._mains: dict[object, Cell] = {}
+        self.mains: Final[dict[object, Cell]] = {}  # the actors by their main tasks
 
     def start_task(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
         """Run a task inside the block."""
@@ -49,15 +49,11 @@ class Engine:
     def entered(self, cell: Cell) -> None:
         """The running task is an actor's main task now."""
         within_actor.set(cell)
-        self._mains[self.loop.current_task()] = cell
+        self.mains[self.loop.current_task()] = cell
 
     def left(self) -> None:
         """The running task is past the actor's behaviour."""
-        del self._mains[self.loop.current_task()]
-
-    def main_of(self, task: object) -> Cell | None:
-        """The actor whose main task this is."""
-        return self._mains.get(task)
+        del self.mains[self.loop.current_task()]
 
     def interrupt(self, error: BaseException) -> None:
         """The root gave up, or something that no actor may handle left one: the host stops the tree and raises."""

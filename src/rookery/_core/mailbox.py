@@ -100,7 +100,7 @@ class Mailbox(Generic[T]):
         self.dropped: int = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queue.size
 
     @property
     def capacity(self) -> int:
@@ -123,14 +123,21 @@ class Mailbox(Generic[T]):
     def offer(self, item: T, priority: int = DEFAULT_PRIORITY) -> bool:
         """Add an item, if that takes no waiting, no giving way and no error.
 
-        Nearly every `put` is this: one plain call, so that whoever sends needs no coroutine of ours.
+        Nearly every `put` is this: plain calls, so that whoever sends needs no coroutine of ours.
 
         Returns:
             False if the item was not added, and `put` has to be awaited.
         """
-        if self._closed is not None or not self._has_room() or not self._turn.count():
+        return self._turn.count() and self.accept(item, priority)
+
+    @uninterrupted
+    def accept(self, item: T, priority: int = DEFAULT_PRIORITY) -> bool:
+        """As `offer`, for a task that parks next, and so gives way in any case."""
+        if self._blocked or self._queue.size >= self._capacity or self._closed is not None:
             return False
-        self._push(item, priority)
+        self._queue.push(item, priority)
+        if self._receivers.first is not None and not self._held:
+            self._receivers.grant()
         return True
 
     async def put(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
@@ -157,7 +164,8 @@ class Mailbox(Generic[T]):
     async def _put(
         self, item: T, priority: int, deadline: float = math.inf, deadlines: Deadlines | None = None
     ) -> bool:
-        await self._turn.give_way_if_over()
+        if self._turn.over:
+            await self._turn.give_way()
         if self._closed is not None:
             raise self._closed()
         if self._has_room() or self._make_room(item, priority, wait=True):
@@ -165,12 +173,19 @@ class Mailbox(Generic[T]):
         elif self._overflow is Overflow.BLOCK:
             self._blocked += 1
             try:
-                in_time = await _stand_in(self._senders, self._give_place_back, deadline, deadlines)
+                in_time = await self._stand_in_line(deadline, deadlines)
             finally:
                 self._blocked -= 1
             if not in_time:
                 return False
             self._use_place(item, priority)
+        return True
+
+    async def _stand_in_line(self, deadline: float, deadlines: Deadlines | None) -> bool:
+        """Wait to be granted a place; False if the time ran out first."""
+        if deadlines is not None:
+            return await self._senders.wait_until(deadline, deadlines, self._give_place_back)
+        await self._senders.wait(self._give_place_back)
         return True
 
     @uninterrupted
@@ -205,10 +220,15 @@ class Mailbox(Generic[T]):
         Returns:
             The item, or NOTHING, and `get` has to be awaited.
         """
-        if self._halted is not None or self._held or not len(self._queue) or not self._turn.count():
+        queue = self._queue
+        if not queue.size or self._held or self._halted is not None or not self._turn.count():
             return NOTHING
-        return self._pop()
+        item = queue.pop()
+        if self._blocked:
+            self._offer_place()
+        return item
 
+    @uninterrupted
     async def get(self) -> T:
         """Take the most urgent item, waiting for one if need be.
 
@@ -217,9 +237,22 @@ class Mailbox(Generic[T]):
         Raises:
             Exception: what `halt` was given, once halted.
         """
-        item = self.poll()
-        return await self._get() if item is NOTHING else item
+        if (self._queue.size or self._halted is not None) and not self._turn.count():
+            await self._turn.give_way()
+        while self._halted is not None or self._held or not self._queue.size:
+            if self._ready():  # halted, and yet to be drained
+                break
+            spot = self._receivers.join()
+            try:
+                await spot.park()
+            except BaseException:
+                if not self._receivers.leave(spot):
+                    self._offer_item()
+                raise
+            self._turn.renew()
+        return self._pop()
 
+    @uninterrupted
     async def get_until(self, deadline: float, deadlines: Deadlines) -> T:
         """As `get`, but at most until ``deadline`` on the loop's clock.
 
@@ -227,14 +260,10 @@ class Mailbox(Generic[T]):
             TimeoutError: if there was nothing until then. Raising it has been a checkpoint.
             Exception: what `halt` was given, once halted.
         """
-        item = self.poll()
-        return await self._get(deadline, deadlines) if item is NOTHING else item
-
-    @uninterrupted
-    async def _get(self, deadline: float = math.inf, deadlines: Deadlines | None = None) -> T:
-        await self._turn.give_way_if_over()
+        if (self._queue.size or self._halted is not None) and not self._turn.count():
+            await self._turn.give_way()
         while not self._ready():
-            in_time = await _stand_in(self._receivers, self._offer_item, deadline, deadlines)
+            in_time = await self._receivers.wait_until(deadline, deadlines, self._offer_item)
             self._turn.renew()
             if not in_time and not self._ready():
                 raise TimeoutError
@@ -254,7 +283,7 @@ class Mailbox(Generic[T]):
 
     def available(self) -> int:
         """How many items could be taken now, without waiting."""
-        return 0 if self._held else len(self._queue)
+        return 0 if self._held else self._queue.size
 
     def hold(self) -> None:
         """Hand out nothing until `release`; senders go on until it is full."""
@@ -263,7 +292,7 @@ class Mailbox(Generic[T]):
     def release(self) -> None:
         """Hand out again."""
         self._held = False
-        self._offer_item(len(self._queue))
+        self._offer_item(self._queue.size)
 
     @uninterrupted
     def halt(self, why: Callable[[], Exception], *, drain: bool = False) -> None:
@@ -294,8 +323,8 @@ class Mailbox(Generic[T]):
 
     def _push(self, item: T, priority: int) -> None:
         self._queue.push(item, priority)
-        if self._receivers:
-            self._offer_item()
+        if self._receivers.first is not None and not self._held:
+            self._receivers.grant()
 
     def _pop(self) -> T:
         item = self._queue.pop()
@@ -305,14 +334,14 @@ class Mailbox(Generic[T]):
 
     def _ready(self) -> bool:
         """Whether there is an item to take; raises when receivers are turned away."""
-        waiting = len(self._queue) > 0
+        waiting = self._queue.size > 0
         if self._halted is not None and not (self._drain and waiting):
             raise self._halted()
         return waiting and not self._held
 
     def _offer_item(self, count: int = 1) -> None:
         """Wake as many receivers as there are items for; they look again when they have resumed."""
-        if self._held or not len(self._queue):
+        if self._held or not self._queue.size:
             return
         for _ in range(count):
             if not self._receivers.grant():
@@ -320,11 +349,11 @@ class Mailbox(Generic[T]):
 
     def _has_room(self) -> bool:
         """Whether a newcomer may push; not past those who were there before."""
-        return not self._blocked and len(self._queue) < self._capacity
+        return not self._blocked and self._queue.size < self._capacity
 
     def _offer_place(self) -> None:
         """Let the first blocked sender in, if there is room and the one before it is through."""
-        if not self._granted and len(self._queue) < self._capacity:
+        if not self._granted and self._queue.size < self._capacity:
             self._granted = self._senders.grant()
 
     def _use_place(self, item: T, priority: int) -> None:
@@ -343,7 +372,7 @@ class Mailbox(Generic[T]):
 
     def _make_room(self, item: T, priority: int, *, wait: bool) -> bool:
         """At capacity: ask the policy. Whether the item may be pushed now."""
-        least = self._queue.least_urgent() if len(self._queue) else priority
+        least = self._queue.least_urgent() if self._queue.size else priority
         match at_capacity(self._overflow, priority, least):
             case Verdict.WAIT if wait:
                 return False
@@ -362,14 +391,3 @@ class Mailbox(Generic[T]):
     def _drop(self, item: T, priority: int, reason: Reason) -> None:
         self.dropped += 1
         self._discard(item, priority, reason)
-
-
-@uninterrupted
-async def _stand_in(
-    line: WaitingLine, pass_on: Callable[[], object], deadline: float, deadlines: Deadlines | None
-) -> bool:
-    """Wait in a line, with a deadline or without; False if the time ran out first."""
-    if deadlines is not None:
-        return await line.wait_until(deadline, deadlines, pass_on)
-    await line.wait(pass_on)
-    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -129,7 +129,8 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: under the policies that drop or reject.
             NotStarted, TypeError, ValueError, WrongLoop: as `send`.
         """
-        return cast("R", await ask(self._target(request, priority), request, priority, timeout))
+        answer: R = await ask(self._target(request, priority), request, priority, timeout)
+        return answer
 
     # ---- life
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 from .._model.dead_letter import Reason
 from .._model.errors import AlreadyAnswered, AskTimeout
 from .._model.wording import brief
-from ._parking import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._parking import Loop
+    from ._parking import Spot
     from .cell import Cell
 
 SWEEP_AT: Final = 64
@@ -37,38 +36,34 @@ class Ask:
         "deadline",
         "priority",
         "request",
-        "settled",
         "target",
         "twin",
     )
 
-    def __init__(self, loop: Loop, request: object, target: Cell, priority: int, deadline: float) -> None:
+    def __init__(self, spot: Spot, request: object, target: Cell, priority: int, deadline: float) -> None:
         self.request: object = request
         self.target: Cell = target  # who is to answer; changed by a forward
         self.priority: int = priority
         self.deadline: float = deadline  # on the loop's clock; math.inf for none
         self.asker_left: bool = False
         self.twin: Ask | None = None  # the same request object, asked again, in the same hand
-        self._spot = loop.spot()
-        self.settled: bool = False
-        self._value: Any = None
-        self._error: BaseException | None = None
+        self._spot = spot  # where its asker parks, until it is settled
+        # Set when it is settled, and not looked at before.
+        self._value: Any
+        self._error: BaseException | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is an answer, or an error in its place."""
+        return self._spot.granted
 
     @property
     def asker(self) -> object:
         """The task that asks."""
         return self._spot.task
 
-    @uninterrupted
-    async def answer(self) -> Any:
-        """Wait for the answer; the asker's side, once. If cancelled, the request is abandoned."""
-        try:
-            await self._spot.park()
-        except BaseException:
-            self.asker_left = True
-            if self.settled and self._error is None:  # answered and cancelled in the same tick
-                self.target.dead_letter(self._value, Reason.LATE_REPLY)
-            raise
+    def answer(self) -> Any:
+        """What it was settled with, raised if that is an error."""
         if self._error is not None:
             try:
                 raise self._error
@@ -76,27 +71,37 @@ class Ask:
                 del self  # the error's traceback holds this frame, and this frame would hold the error
         return self._value
 
+    def abandon(self) -> None:
+        """The asker has left, cancelled."""
+        self.asker_left = True
+        if self._spot.granted and self._error is None:  # answered and cancelled in the same tick
+            self.target.dead_letter(self._value, Reason.LATE_REPLY)
+
     def reply(self, value: object) -> bool:
         """Settle with a value; False if nobody waits for it any more."""
-        if self.settled or self.asker_left:
+        if self._spot.granted or self.asker_left:
             return False
-        self.settled = True
         self._value = value
+        self._error = None
         self._spot.wake()
         return True
 
     def fail(self, error: BaseException) -> bool:
         """Settle with an error, to be raised in the asker; False if nobody waits for it any more."""
-        if self.settled or self.asker_left:
+        if self._spot.granted or self.asker_left:
             return False
-        self.settled = True
         self._error = error
         self._spot.wake()
         return True
 
-    def time_out(self, message: Callable[[], str]) -> None:
-        """The ``timeout`` is over: the asker gets `AskTimeout` and has left."""
-        if self.fail(AskTimeout(message())):
+    def time_out(self, timeout: float) -> None:
+        """That many seconds are over: the asker gets `AskTimeout` and has left."""
+        actor = self.target
+        late = AskTimeout(
+            f"{actor.path} did not answer {type(self.request).__name__} within {timeout} s "
+            f"(state: {actor.state.value}, queued: {len(actor.mailbox)})"
+        )
+        if self.fail(late):
             self.asker_left = True
 
     def stale(self, now: Callable[[], float]) -> bool:
@@ -134,9 +139,13 @@ class Hand:
         """A request was received."""
         if self._answered:
             self._answered.clear()
-        if len(self._asks) >= self._sweep_at:
+        asks, key = self._asks, id(ask.request)
+        if len(asks) >= self._sweep_at:
             self._sweep()
-        self._add(ask)
+        if key in asks:
+            self._add(ask)
+        else:
+            asks[key] = ask
 
     def peek(self, request: object) -> Ask | None:
         """The oldest unanswered ask of this request object."""

@@ -44,9 +44,13 @@ class Turn:
         self._left -= 1
         return self._left >= 0 and self._clock() < self._ends
 
-    async def give_way_if_over(self) -> None:
-        """Let the others run, if it is their turn. A checkpoint then: if cancelled, nothing has happened."""
-        if self._left < 0 or self._clock() >= self._ends:
-            await self._loop.checkpoint()
-            self.renew()
-            self._left -= 1  # for the message it gave way before
+    @property
+    def over(self) -> bool:
+        """Whether the task has to give way before its next message."""
+        return self._left < 0 or self._clock() >= self._ends
+
+    async def give_way(self) -> None:
+        """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened."""
+        await self._loop.checkpoint()
+        self.renew()
+        self._left -= 1  # for the message it gave way before

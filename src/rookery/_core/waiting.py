@@ -26,15 +26,17 @@ class WaitingLine:
     ``pass_on``, and the owner takes the reservation back and grants the next in line.
     """
 
-    __slots__ = ("_line", "_loop")
+    __slots__ = ("_behind", "_loop", "first")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        # In order of arrival; one who is cancelled leaves from the middle in constant time.
-        self._line: OrderedDict[Spot, None] | None = None
+        # Who is first stands apart: nearly every line has one in it or none, and needs no dictionary.
+        self.first: Spot | None = None
+        # The others in order of arrival; one who is cancelled leaves from the middle in constant time.
+        self._behind: OrderedDict[Spot, None] | None = None
 
     def __len__(self) -> int:
-        return len(self._line) if self._line else 0
+        return (self.first is not None) + len(self._behind or ())
 
     @uninterrupted
     async def wait(self, pass_on: Callable[[], object]) -> None:
@@ -46,11 +48,11 @@ class WaitingLine:
         Args:
             pass_on: Takes the reservation back and grants the next; a plain call.
         """
-        spot = self._join()
+        spot = self.join()
         try:
             await spot.park()
         except BaseException:
-            if not self._leave(spot):
+            if not self.leave(spot):
                 pass_on()
             raise
 
@@ -61,19 +63,19 @@ class WaitingLine:
         Returns:
             False if the time ran out first; the task has then left the line.
         """
-        spot = self._join()
+        spot = self.join()
         gave_up = False
 
         def give_up() -> None:
             nonlocal gave_up
-            gave_up = self._leave(spot)
+            gave_up = self.leave(spot)
             spot.wake()
 
         alarm = deadlines.at(deadline, give_up)
         try:
             await spot.park()
         except BaseException:
-            if not (gave_up or self._leave(spot)):
+            if not (gave_up or self.leave(spot)):
                 pass_on()
             raise
         finally:
@@ -87,9 +89,10 @@ class WaitingLine:
         Returns:
             False if nobody waits.
         """
-        if not self._line:
+        spot = self.first
+        if spot is None:
             return False
-        spot, _ = self._line.popitem(last=False)
+        self.first = self._behind.popitem(last=False)[0] if self._behind else None
         spot.wake()
         return True
 
@@ -98,17 +101,25 @@ class WaitingLine:
         while self.grant():
             pass
 
-    def _join(self) -> Spot:
+    def join(self) -> Spot:
+        """Step into the line, for a task that parks next; see `wait` for what it owes the line if cancelled."""
         spot = self._loop.spot()
-        if self._line is None:
-            self._line = OrderedDict()
-        self._line[spot] = None
+        if self.first is None:
+            self.first = spot
+        elif self._behind is None:
+            self._behind = OrderedDict({spot: None})
+        else:
+            self._behind[spot] = None
         return spot
 
-    def _leave(self, spot: Spot) -> bool:
-        if self._line is None or spot not in self._line:
+    def leave(self, spot: Spot) -> bool:
+        """Step out of the line; False if that task has been granted, and is out of it already."""
+        if self.first is spot:
+            self.first = self._behind.popitem(last=False)[0] if self._behind else None
+            return True
+        if self._behind is None or spot not in self._behind:
             return False
-        del self._line[spot]
+        del self._behind[spot]
         return True
 
 

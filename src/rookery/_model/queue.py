@@ -23,20 +23,20 @@ class PriorityQueue(Generic[T]):
     look at the end of a sorted list that has at most 255 entries.
     """
 
-    __slots__ = ("_default", "_levels", "_others", "_size")
+    __slots__ = ("_default", "_levels", "_others", "size")
 
     def __init__(self) -> None:
         self._default: deque[T] = deque()
         self._others: dict[int, deque[T]] = {}
         self._levels: list[int] = []  # the keys of _others, least urgent first
-        self._size = 0
+        self.size: int = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
         """Append an item to its level."""
-        self._size += 1
+        self.size += 1
         if priority == DEFAULT_PRIORITY:
             self._default.append(item)
         elif priority in self._others:
@@ -54,7 +54,7 @@ class PriorityQueue(Generic[T]):
         if self._levels and (self._levels[-1] > DEFAULT_PRIORITY or not self._default):
             return self._take(self._levels[-1])
         item = self._default.popleft()
-        self._size -= 1
+        self.size -= 1
         return item
 
     def least_urgent(self) -> int:
@@ -63,7 +63,7 @@ class PriorityQueue(Generic[T]):
         Raises:
             IndexError: if the queue is empty.
         """
-        if not self._size:
+        if not self.size:
             raise IndexError("the queue is empty")
         if self._levels and (self._levels[0] < DEFAULT_PRIORITY or not self._default):
             return self._levels[0]
@@ -98,7 +98,7 @@ class PriorityQueue(Generic[T]):
         self._default.clear()
         self._others.clear()
         self._levels.clear()
-        self._size = 0
+        self.size = 0
         return left
 
     def _lane(self, level: int) -> deque[T]:
@@ -107,7 +107,7 @@ class PriorityQueue(Generic[T]):
     def _take(self, level: int) -> T:
         lane = self._lane(level)
         item = lane.popleft()
-        self._size -= 1
+        self.size -= 1
         if not lane and level != DEFAULT_PRIORITY:
             del self._others[level]
             self._levels.remove(level)

@@ -185,8 +185,8 @@ class Kernel:
 
     async def take_turn(self) -> None:
         """Let other tasks run if its turn is over."""
-        self._engine.turn.count()
-        await self._engine.turn.give_way_if_over()
+        if not self._engine.turn.count():
+            await self._engine.turn.give_way()
 
     # ---- its own
 
