@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from harness import NO_LOOP, Benchmark, Candidate, Kind, expect
-from limits import Baseline, Transport, baseline_of
+from limits import Baseline, baseline_of
+from peers import Peer, peers
 from rookery import ActorRef, Context, child, open_system
-from workload import CAPACITY, FRESH, ONE_OBJECT, Echo, Note, Sending, Stopwatch, Tally, Urgent, sum_below
+from workload import CAPACITY, FRESH, ONE_OBJECT, Echo, Note, Sending, Stopwatch, Tally, Transport, Urgent, sum_below
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from harness import Measure
 
 AN_HOUR = 3600.0
 """A deadline, in seconds, that never comes: what it costs to have one is measured."""
@@ -199,75 +202,86 @@ def _fill_up(ref: ActorRef[Note | Urgent], backlog: int) -> int:
 
 
 def benchmarks(loop: str) -> list[Benchmark]:
-    """What is measured on one loop."""
-    if loop == NO_LOOP:
-        return []
-    baseline = baseline_of(loop)
-    return [_asks(baseline), *_sends(baseline), _spawns(baseline), _stops(baseline), _urgent()]
+    """What is measured in one place: rookery and the limits on loops, peers wherever they run."""
+    baseline = None if loop == NO_LOOP else baseline_of(loop)
+    everything = [_asks(loop, baseline), *_sends(loop, baseline), _spawns(loop, baseline), _stops(loop, baseline)]
+    if baseline:
+        everything.append(_urgent())
+    return [benchmark for benchmark in everything if benchmark.everyone()]
 
 
-def _asks(baseline: Baseline) -> Benchmark:
+def _asks(loop: str, baseline: Baseline | None) -> Benchmark:
+    own = (
+        Candidate("ask", ask_plain),
+        Candidate("ask(timeout=)", ask_with_timeout),
+        Candidate("ask inside a deadline", ask_in_scope),
+    )
     return Benchmark(
         title="ask",
         unit="round trip",
         operations=5_000,
-        limit=Candidate(*baseline.round_trip, Kind.LOOP),
-        candidates=(
-            Candidate("ask", ask_plain),
-            Candidate("ask(timeout=)", ask_with_timeout),
-            Candidate("ask inside a deadline", ask_in_scope),
-        ),
+        limit=_raw(baseline.round_trip) if baseline else None,
+        candidates=(own if baseline else ()) + _theirs((peer, peer.ask) for peer in peers(loop)),
     )
 
 
-def _sends(baseline: Baseline) -> list[Benchmark]:
+def _sends(loop: str, baseline: Baseline | None) -> list[Benchmark]:
     return [
-        _sends_of("send, one object", ONE_OBJECT, baseline),
-        _sends_of("send, a fresh message each", FRESH, baseline),
+        _sends_of("send, one object", ONE_OBJECT, loop, baseline),
+        _sends_of("send, a fresh message each", FRESH, loop, baseline),
     ]
 
 
-def _sends_of(title: str, sending: Sending, baseline: Baseline) -> Benchmark:
-    def candidate(name: str, transport: Transport, kind: Kind) -> Candidate:
-        return Candidate(name, functools.partial(transport, sending=sending), kind)
+def _sends_of(title: str, sending: Sending, loop: str, baseline: Baseline | None) -> Benchmark:
+    def raw(name: str, transport: Transport) -> Candidate:
+        return _raw((name, functools.partial(transport, sending=sending)))
 
+    own = Candidate("send", functools.partial(send, sending=sending))
     return Benchmark(
         title=title,
         topic="send",
         unit="message",
         operations=20_000,
         parameters={"capacity": CAPACITY},
-        limit=candidate(*baseline.channel, Kind.LOOP),
-        candidates=(
-            candidate("send", send, Kind.ROOKERY),
-            *(candidate(*other, Kind.LOOP) for other in baseline.other_channels),
-        ),
+        limit=raw(*baseline.channel) if baseline else None,
+        candidates=((own, *(raw(*other) for other in baseline.other_channels)) if baseline else ())
+        + _theirs((peer, peer.send and functools.partial(peer.send, sending=sending)) for peer in peers(loop)),
     )
 
 
-def _spawns(baseline: Baseline) -> Benchmark:
+def _spawns(loop: str, baseline: Baseline | None) -> Benchmark:
+    own = Candidate("spawn", spawn)
     return Benchmark(
         title="spawn until ready",
         topic="spawn",
         unit="actor or task",
         operations=1_000,
-        limit=Candidate(*baseline.start, Kind.LOOP),
-        candidates=(
-            Candidate("spawn", spawn),
-            *(Candidate(*other, Kind.LOOP) for other in baseline.other_starts),
-        ),
+        limit=_raw(baseline.start) if baseline else None,
+        candidates=((own, *map(_raw, baseline.other_starts)) if baseline else ())
+        + _theirs((peer, peer.spawn) for peer in peers(loop)),
     )
 
 
-def _stops(baseline: Baseline) -> Benchmark:
+def _stops(loop: str, baseline: Baseline | None) -> Benchmark:
+    own = Candidate("leaving the system", stop)
     return Benchmark(
         title="stop of idle actors",
         topic="stop",
         unit="actor or task",
         operations=1_000,
-        limit=Candidate(*baseline.cancel, Kind.LOOP),
-        candidates=(Candidate("leaving the system", stop),),
+        limit=_raw(baseline.cancel) if baseline else None,
+        candidates=((own,) if baseline else ()) + _theirs((peer, peer.stop) for peer in peers(loop)),
     )
+
+
+def _raw(named: tuple[str, Measure]) -> Candidate:
+    """What the loop offers."""
+    return Candidate(*named, Kind.LOOP)
+
+
+def _theirs(measures: Iterable[tuple[Peer, Measure | None]]) -> tuple[Candidate, ...]:
+    """What other libraries do."""
+    return tuple(Candidate(peer.name, measure, Kind.PEER, peer.note) for peer, measure in measures if measure)
 
 
 def _urgent() -> Benchmark:

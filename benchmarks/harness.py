@@ -48,6 +48,11 @@ def expect(actual: object, expected: object, what: str) -> None:
         raise WrongResultError(f"{what}: {actual!r}, where {expected!r} was expected")
 
 
+Measure: TypeAlias = "Callable[[int], Awaitable[float] | float]"
+"""Does that many operations, one at least, checks their result, and returns the seconds they took, or the benchmark's
+reading. An async function, run on a fresh loop; at `NO_LOOP` a plain one."""
+
+
 class Kind(enum.StrEnum):
     """Whose way of doing the work a candidate is."""
 
@@ -64,14 +69,13 @@ class Candidate:
 
     Attributes:
         name: What it is called in the report.
-        measure: Does that many operations, one at least, checks their result, and returns the seconds they took, or
-            the benchmark's reading. An async function, run on a fresh loop; at `NO_LOOP` a plain one.
+        measure: Does the work.
         kind: Whose way it is.
         note: What a reader of its number has to know, as "its queue is unbounded".
     """
 
     name: str
-    measure: Callable[[int], Awaitable[float] | float]
+    measure: Measure
     kind: Kind = Kind.ROOKERY
     note: str = ""
 
@@ -214,6 +218,7 @@ def run_rounds(plan: Sequence[Measurement], rounds: int) -> list[Result]:
         plan: What to measure, in the order of the first round.
         rounds: How many rounds count; at least 1.
     """
+    gc.freeze()  # the imports of one peer would make collections in all other measurements slower
     taken: dict[Measurement, list[float]] = {one: [] for one in plan}
     for number in track(range(rounds + 1), "Rounds", transient=True):
         for one in reversed(plan) if number % 2 else plan:

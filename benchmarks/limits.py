@@ -11,7 +11,7 @@ import outcome
 import trio
 
 from harness import expect
-from workload import CAPACITY, Note, Sending, Stopwatch, Tally, sum_below
+from workload import CAPACITY, Note, Sending, Stopwatch, Tally, Transport, sum_below
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -252,12 +252,6 @@ async def asyncio_cancel(count: int) -> float:
 
 
 # ---- which of them stand beside rookery, on which loop
-
-
-class Transport(Protocol):
-    """What passes that many messages on, checks that they arrived, and returns the seconds it took."""
-
-    async def __call__(self, count: int, sending: Sending) -> float: ...
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import attrs
@@ -77,6 +77,11 @@ class Tally:
             self.handled += 1
             self.total += note.number
 
+    def add(self, note: Note) -> None:
+        """Handle one, where handlers are called."""
+        self.handled += 1
+        self.total += note.number
+
     def check(self, count: int, total: int) -> None:
         """Every message was handled, once."""
         expect((self.handled, self.total), (count, total), "messages handled, and the sum of their numbers")
@@ -88,11 +93,19 @@ class Sending:
 
     Attributes:
         feed: Sends that many with what it is given, one after another.
+        feed_plainly: The same with what is not awaited.
         total: The sum of their numbers.
     """
 
     feed: Callable[[Callable[[Note], Awaitable[object]], int], Awaitable[None]]
+    feed_plainly: Callable[[Callable[[Note], object], int], None]
     total: Callable[[int], int]
+
+
+class Transport(Protocol):
+    """What passes that many messages on, checks that they arrived, and returns the seconds it took."""
+
+    def __call__(self, count: int, sending: Sending) -> Awaitable[float] | float: ...
 
 
 def sum_below(count: int) -> int:
@@ -106,15 +119,26 @@ async def _feed_one_object(send: Callable[[Note], Awaitable[object]], count: int
         await send(note)
 
 
+def _feed_one_object_plainly(send: Callable[[Note], object], count: int) -> None:
+    note = Note(1, "one", 1.0)
+    for _ in range(count):
+        send(note)
+
+
 async def _feed_fresh(send: Callable[[Note], Awaitable[object]], count: int) -> None:
     for number in range(count):
         await send(Note(number, "fresh", 1.0))
 
 
-ONE_OBJECT: Final = Sending(_feed_one_object, lambda count: count)
+def _feed_fresh_plainly(send: Callable[[Note], object], count: int) -> None:
+    for number in range(count):
+        send(Note(number, "fresh", 1.0))
+
+
+ONE_OBJECT: Final = Sending(_feed_one_object, _feed_one_object_plainly, lambda count: count)
 """The same object each time: what the transport costs by itself."""
 
-FRESH: Final = Sending(_feed_fresh, sum_below)
+FRESH: Final = Sending(_feed_fresh, _feed_fresh_plainly, sum_below)
 """A new message of three fields each time: what programs do."""
 
 
