@@ -1,4 +1,4 @@
-"""All benchmarks: `python benchmarks [--rounds N] [--quick] [--only WORD] [--json FILE]`."""
+"""All benchmarks: `python benchmarks --help` says what can be chosen, and where the numbers can go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 import core
+import goals
 import harness
+import page
+import record
 import report
 
 if TYPE_CHECKING:
@@ -31,7 +34,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", metavar="WORD", help="benchmarks with this in their title or topic; repeatable"
     )
+    parser.add_argument("--from", type=Path, metavar="FILE", dest="stored", help="show a stored run; measure nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to a file")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw a picture of each topic into a folder")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="replace the tables of a page, between its <!-- begin --> marks"
+    )
     return parser.parse_args()
 
 
@@ -55,15 +63,29 @@ def chosen(suite: Suite, words: Sequence[str], share: int) -> Suite:
     return benchmarks
 
 
-def main() -> None:
-    """Measure, show, write."""
-    options = arguments()
+def measure(options: argparse.Namespace) -> record.Run:
+    """What the command line asks for."""
     rounds, share = (QUICK_ROUNDS, QUICK_SHARE) if options.quick else (options.rounds, 1)
     plan = harness.measurements(chosen(suite, options.only or [""], share) for suite in SUITES)
-    results = harness.run_rounds(plan, rounds)
-    report.show(results)
+    if not plan:
+        raise SystemExit(f"no benchmark has {' or '.join(options.only)} in its title or topic")
+    return record.Run(record.environment(), rounds, share, harness.run_rounds(plan, rounds))
+
+
+def main() -> None:
+    """Measure, or read; show; write."""
+    options = arguments()
+    run = record.read(options.stored) if options.stored else measure(options)
+    verdicts = goals.judge(run.results)
+    report.show(run, verdicts)
     if options.json:
-        report.write_json(options.json, results, rounds)
+        record.write(run, options.json)
+    if options.markdown:
+        page.refresh(options.markdown, run, verdicts)
+    if options.plot:
+        import plots
+
+        plots.draw(run, options.plot)
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def _sends_of(title: str, sending: Sending, loop: str, baseline: Baseline | None
         parameters={"capacity": CAPACITY},
         limit=raw(*baseline.channel) if baseline else None,
         candidates=((own, *(raw(*other) for other in baseline.other_channels)) if baseline else ())
-        + _theirs((peer, peer.send and functools.partial(peer.send, sending=sending)) for peer in peers(loop)),
+        + _theirs((peer, functools.partial(peer.send, sending=sending)) for peer in peers(loop)),
     )
 
 

@@ -1,69 +1,74 @@
-"""What was measured, as tables for people, as JSON, and as Markdown for the documentation."""
+"""A run as tables in the terminal: one for each benchmark, and one of the goals."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import tomllib
-from importlib import metadata
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING
 
 import rich
+from rich import box
 from rich.table import Table
 
-import rookery
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from goals import Verdict
     from harness import Result
-
-PACKAGES = ("trio", "anyio", "uvloop", "pykka", "xoscar", "thespian")
-"""Whose versions belong to the numbers."""
+    from record import Run
 
 
-def show(results: Sequence[Result]) -> None:
-    """Print a table for each place, with the limit as the first row of each benchmark, and the versions."""
-    for loop in dict.fromkeys(result.loop for result in results):
-        rich.print(_table(loop, [result for result in results if result.loop == loop]))
-    for note in notes(results):
+def show(run: Run, verdicts: Sequence[Verdict]) -> None:
+    """Print a table for each benchmark, its limits first on each loop; what to know of them; goals; versions."""
+    for title in dict.fromkeys(result.benchmark for result in run.results):
+        rich.print(_table([result for result in run.results if result.benchmark == title]))
+    for note in notes(run.results):
         rich.print(note)
-    rich.print(", ".join(f"{name} {value}" for name, value in environment().items()))
+    rich.print(_goals(verdicts))
+    rich.print(", ".join(f"{name} {value}" for name, value in run.environment.items()))
 
 
 def notes(results: Sequence[Result]) -> list[str]:
     """What readers of the numbers have to know, each thing once."""
-    return list(dict.fromkeys(f"{result.candidate}: {result.note}" for result in results if result.note))
+    return list(dict.fromkeys(f"{result.candidate}: {result.note}." for result in results if result.note))
 
 
-def _table(loop: str, results: Sequence[Result]) -> Table:
-    table = Table(title=f"on {loop}", title_justify="left")
-    table.add_column("benchmark")
+def small_print(result: Result) -> str:
+    """What an operation is, how many there are in a measurement, and the parameters."""
+    parameters = "".join(f"; {name}: {described(value)}" for name, value in result.parameters.items())
+    return f"{result.unit}, {result.operations:,} in each measurement{parameters}"
+
+
+def described(value: object) -> str:
+    """A parameter; whole numbers with their thousands apart."""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def amount(value: float, unit: str) -> str:
+    """Three digits that count, and the unit."""
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{digits}f} {unit}"
+
+
+def _table(results: Sequence[Result]) -> Table:
+    """All of one benchmark."""
+    first = results[0]
+    table = Table(title=f"[bold]{first.benchmark}[/]  {small_print(first)}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("on")
     table.add_column("candidate")
-    for heading in ("µs each", "per second", "speed", "in the rounds"):
+    for heading in (first.reading or "each", "" if first.reading else "per second", "speed", "in the rounds"):
         table.add_column(heading, justify="right")
-    for title in dict.fromkeys(result.benchmark for result in results):
-        rows = [result for result in results if result.benchmark == title]
-        labels = [title, *_small_print(rows[0]), *[""] * len(rows)]
-        width = max(len(rows), 1 + len(_small_print(rows[0])))
-        for label, cells in zip(labels, [*map(_cells, rows), *[()] * (width - len(rows))], strict=False):
-            table.add_row(label, *cells)
+    for loop in dict.fromkeys(result.loop for result in results):
+        rows = [result for result in results if result.loop == loop]
+        for label, result in zip([loop, *[""] * len(rows)], rows, strict=False):
+            table.add_row(label, *_cells(result))
         table.add_section()
     return table
 
 
-def _small_print(result: Result) -> list[str]:
-    """What an operation is, how many there were, and the parameters, line by line."""
-    lines = [f"{result.operations:,} of: {result.unit}"]
-    return [f"  {line}" for line in lines + [f"{name}: {value}" for name, value in result.parameters.items()]]
-
-
 def _cells(result: Result) -> tuple[str, ...]:
-    """One row of the table, without the benchmark's title."""
+    """One row, without its place."""
     value, speed = result.value(), result.speed()
-    absolute = (f"{value:.3g}", result.reading) if result.reading else (f"{value:.2f}", f"{1e6 / value:,.0f}")
+    absolute = (amount(value, ""), "") if result.reading else (amount(value, "µs"), f"{1e6 / value:,.0f}")
     if result.is_limit:
         return (result.candidate, *absolute, "1", "")
     if speed is None:
@@ -71,39 +76,28 @@ def _cells(result: Result) -> tuple[str, ...]:
     return (result.candidate, *absolute, f"{speed:.2f}", f"{min(result.speeds):.2f} to {max(result.speeds):.2f}")
 
 
-def write_json(path: Path, results: Sequence[Result], rounds: int) -> None:
-    """Write everything that was measured, with the versions it was measured with."""
-    content = {
-        "environment": environment(),
-        "rounds": rounds,
-        "results": [result.as_json() for result in results],
-    }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+def _goals(verdicts: Sequence[Verdict]) -> Table:
+    table = Table(title="[bold]goals[/]", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("benchmark", "candidate", "compared with", "goal", "measured", ""):
+        table.add_column(heading)
+    for verdict in verdicts:
+        table.add_row(*goal_cells(verdict))
+    return table
 
 
-def environment() -> Mapping[str, str | int | None]:
-    """The versions and the machine."""
-    return {
-        "rookery": rookery_version(),
-        "python": f"{platform.python_version()} ({platform.python_implementation()})",
-        **{name: installed_version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-    }
+def goal_cells(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
+    """One goal: what, who, beside whom, the bound, what was measured, and whether that is enough."""
+    goal, measured = verdict.goal, verdict.measured
+    who = f"{goal.candidate}, {goal.loop}"
+    beside = f"{goal.against[0]}, {goal.against[1]}" if goal.against else ""
+    if measured is None:
+        return (goal.benchmark, who, beside, _bound(verdict), "", "not measured")
+    value = amount(measured, verdict.unit) if verdict.unit else f"{measured:.2f}"
+    return (goal.benchmark, who, beside, _bound(verdict), value, "met" if verdict.met() else "missed")
 
 
-def installed_version(package: str) -> str | None:
-    """The version of an installed distribution; None if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def rookery_version() -> str | None:
-    """The version of the rookery that is imported, also when it runs from its sources."""
-    project = Path(rookery.__file__).parents[2] / "pyproject.toml"
-    if not project.exists():
-        return installed_version("rookery")
-    version: str = tomllib.loads(project.read_text())["project"]["version"]
-    return version
+def _bound(verdict: Verdict) -> str:
+    goal = verdict.goal
+    if goal.at_least is not None:
+        return f"at least {goal.at_least:g}"
+    return "handled next" if goal.at_most is None else f"at most {goal.at_most:g} {verdict.unit}"

@@ -40,8 +40,8 @@ class Peer:
 
     name: str
     note: str
-    ask: Measure | None = None
-    send: Transport | None = None
+    ask: Measure
+    send: Transport
     spawn: Measure | None = None
     stop: Measure | None = None
 

@@ -1,0 +1,98 @@
+"""What is to be reached, as data: each goal is about one candidate, alone or beside another of the same benchmark."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from harness import NO_LOOP, ratios
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness import Result
+
+
+@attrs.frozen
+class Goal:
+    """A bound for one candidate.
+
+    Attributes:
+        benchmark: The benchmark's title.
+        candidate: Who is to reach it.
+        loop: Where.
+        against: The candidate that it is compared with, and where that runs. None: its own value is bounded.
+        at_least: How many times as fast it has to be; for a goal against another.
+        at_most: What its value may be, in microseconds for one operation or the benchmark's reading; for a goal of
+            its own. None in both: that it has been measured is enough, as the measurement itself checks the goal.
+    """
+
+    benchmark: str
+    candidate: str
+    loop: str
+    against: tuple[str, str] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+GOALS: Final = (
+    Goal("ask", "ask inside a deadline", "trio", ("wait_task_rescheduled", "trio"), at_least=0.65),
+    Goal("ask", "ask(timeout=)", "trio", ("wait_task_rescheduled", "trio"), at_least=0.5),
+    Goal("ask", "ask", "uvloop", ("pykka", NO_LOOP), at_least=2),
+    Goal("ask", "ask", "uvloop", ("xoscar", "uvloop"), at_least=8),
+    Goal("send, one object", "send", "trio", ("trio memory channel", "trio"), at_least=9),
+    Goal("send, one object", "send", "trio", ("pykka", NO_LOOP), at_least=3),
+    Goal("send, a fresh message each", "send", "trio", ("trio memory channel", "trio"), at_least=5),
+    Goal("spawn until ready", "spawn", "trio", ("nursery.start_soon", "trio"), at_least=0.22),
+    Goal("spawn until ready", "spawn", "trio", ("pykka", NO_LOOP), at_least=4),
+    Goal("spawn until ready", "spawn", "uvloop", ("xoscar", "uvloop"), at_least=4),
+    Goal("spawn until ready", "spawn", "trio", ("thespian", NO_LOOP), at_least=4),
+    *(Goal("stop of idle actors", "leaving the system", loop, at_most=100.0) for loop in ("trio", "asyncio", "uvloop")),
+    *(
+        Goal("urgent until taken up", "send_nowait, 100,000 queued", loop)  # checks itself that it is handled next
+        for loop in ("trio", "asyncio", "uvloop")
+    ),
+)
+
+
+@attrs.frozen
+class Verdict:
+    """What came of a goal.
+
+    Attributes:
+        goal: Which.
+        measured: The median of the rounds: of the ratios within each round, or of the values. None if not measured.
+        unit: What a value is in; empty for a ratio.
+    """
+
+    goal: Goal
+    measured: float | None = None
+    unit: str = ""
+
+    def met(self) -> bool:
+        """Whether it has been reached."""
+        if self.measured is None:
+            return False
+        if self.goal.at_least is not None:
+            return self.measured >= self.goal.at_least
+        return self.goal.at_most is None or self.measured <= self.goal.at_most
+
+
+def judge(results: Sequence[Result], goals: Sequence[Goal] = GOALS) -> list[Verdict]:
+    """What came of each goal whose benchmark has been run."""
+    run = {result.benchmark for result in results}
+    found = {(result.benchmark, result.candidate, result.loop): result for result in results}
+    return [_verdict(goal, found) for goal in goals if goal.benchmark in run]
+
+
+def _verdict(goal: Goal, found: dict[tuple[str, str, str], Result]) -> Verdict:
+    own = found.get((goal.benchmark, goal.candidate, goal.loop))
+    if own is None:
+        return Verdict(goal)
+    if goal.against is None:
+        return Verdict(goal, own.value(), own.reading or "µs")
+    other = found.get((goal.benchmark, *goal.against))
+    speeds = ratios(other.values, own.values) if other else []
+    return Verdict(goal, statistics.median(speeds) if speeds else None)

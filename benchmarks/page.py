@@ -1,0 +1,100 @@
+"""A run as Markdown tables, put between the marks of a page: nobody types a number.
+
+A page has ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, each on a line of its own, where NAME is a topic (``send``),
+``goals``, ``notes`` or ``environment``. What stands between them is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from goals import Verdict
+    from harness import Result
+    from record import Run
+
+MARKED = re.compile(r"(<!-- begin: (?P<name>[^\n]+?) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
+
+
+class UnknownMarkError(Exception):
+    """A page asks for what the run does not have."""
+
+
+def refresh(path: Path, run: Run, verdicts: Sequence[Verdict]) -> None:
+    """Replace everything between the marks of a page.
+
+    Raises:
+        UnknownMarkError: if the run has nothing of a name; the page is left as it is.
+    """
+    parts = {name: table(results) for name, results in run.topics().items()}
+    parts |= {"goals": goals(verdicts), "notes": notes(run.results), "environment": environment(run)}
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in parts:
+            raise UnknownMarkError(f"{path} asks for {name!r}; this run has {', '.join(sorted(parts))}")
+        return f"{match[1]}{parts[name]}\n{match[3]}"
+
+    path.write_text(MARKED.sub(replaced, path.read_text()))
+
+
+def table(results: Sequence[Result]) -> str:
+    """One topic: a row for each candidate, a column for each place."""
+    places = list(dict.fromkeys(result.loop for result in results))
+    cells = {(result.benchmark, result.candidate, result.loop): _cell(result) for result in results}
+    lines = [_line(["benchmark", "candidate", *places]), _line(["---", "---", *["---:"] * len(places)])]
+    titles = set[str]()
+    for title, candidate in dict.fromkeys((result.benchmark, result.candidate) for result in results):
+        is_limit = any(one.is_limit for one in results if (one.benchmark, one.candidate) == (title, candidate))
+        name = f"*{candidate}*" if is_limit else candidate
+        values = [cells.get((title, candidate, place), "") for place in places]
+        lines.append(_line(["" if title in titles else title, name, *values]))
+        titles.add(title)
+    return "\n".join([*lines, "", *_small_print(results)])
+
+
+def _small_print(results: Sequence[Result]) -> list[str]:
+    """What the operations are, a line for each benchmark."""
+    firsts = {result.benchmark: result for result in reversed(results)}
+    return [f"- {title}: {report.small_print(firsts[title])}" for title in reversed(firsts)]
+
+
+def _cell(result: Result) -> str:
+    value = report.amount(result.value(), result.reading or "µs")
+    speed = result.speed()
+    return value if speed is None or result.is_limit else f"{value}, **{speed:.2f}**"
+
+
+def goals(verdicts: Sequence[Verdict]) -> str:
+    """What was to be reached, and what was."""
+    heading = ["benchmark", "candidate", "compared with", "goal", "measured", ""]
+    rows = [[*report.goal_cells(verdict)] for verdict in verdicts]
+    return "\n".join([_line(heading), _line(["---", "---", "---", "---:", "---:", "---"]), *map(_line, rows)])
+
+
+def notes(results: Sequence[Result]) -> str:
+    """What to know of some candidates."""
+    return "\n".join(f"- {note}" for note in report.notes(results))
+
+
+def environment(run: Run) -> str:
+    """The machine, the versions, the number of rounds."""
+    known = run.environment
+    versions = ", ".join(f"{name} {value}" for name, value in known.items() if name not in MACHINE and value)
+    quick = f", with a {run.share}th of the operations" if run.share > 1 else ""
+    return (
+        f"{known['system']}, {known['cpu_count']} cores ({known['processor']}); {versions}; {run.rounds} rounds{quick}."
+    )
+
+
+MACHINE = ("system", "processor", "cpu_count")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
