@@ -103,3 +103,10 @@ def examples(session: nox.Session) -> None:
     install(session, EVERYTHING)
     for script in sorted(Path("examples").glob("*.py")):
         session.run("python", str(script))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks beside limits and peers: `nox -s bench -- --quick --only ask --json FILE --plot FOLDER`."""
+    install(session, "-e", ".", group="bench")
+    session.run("python", "benchmarks", *session.posargs)
