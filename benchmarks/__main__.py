@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
-import attrs
-
-import core
 import goals
 import harness
 import page
 import record
 import report
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from harness import Benchmark, Suite
-
-SUITES: Final[tuple[Suite, ...]] = (core.benchmarks,)
 
 QUICK_ROUNDS, QUICK_SHARE = 2, 5
 """A quick run has so many rounds, and this fraction of the operations."""
@@ -50,23 +39,10 @@ def _at_least_one(text: str) -> int:
     return number
 
 
-def chosen(suite: Suite, words: Sequence[str], share: int) -> Suite:
-    """A suite of those benchmarks that have one of the words in their title or topic, with a share of the operations."""
-
-    def benchmarks(loop: str) -> list[Benchmark]:
-        return [
-            attrs.evolve(benchmark, operations=max(benchmark.operations // share, 1))
-            for benchmark in suite(loop)
-            if any(word in benchmark.title or word in benchmark.topic for word in words)
-        ]
-
-    return benchmarks
-
-
 def measure(options: argparse.Namespace) -> record.Run:
     """What the command line asks for."""
     rounds, share = (QUICK_ROUNDS, QUICK_SHARE) if options.quick else (options.rounds, 1)
-    plan = harness.measurements(chosen(suite, options.only or [""], share) for suite in SUITES)
+    plan = harness.measurements(suites.chosen(suite, options.only or [""], share) for suite in suites.SUITES)
     if not plan:
         raise SystemExit(f"no benchmark has {' or '.join(options.only)} in its title or topic")
     return record.Run(record.environment(), rounds, share, harness.run_rounds(plan, rounds))

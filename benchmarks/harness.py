@@ -4,8 +4,8 @@ A machine that others use too is faster in one second than in the next. So no nu
 round each candidate runs next to its limit, on the same event loop, and what is reported of speed is the ratio of
 the two. The absolute times are the medians of the rounds.
 
-A *suite* is a function that returns the benchmarks for one place, which is a loop of `LOOPS` or `NO_LOOP`. The command
-in `__main__.py` holds a list of suites; the harness knows nothing of actors.
+A *suite* is a function that returns the benchmarks for one place, which is a loop of `LOOPS` or `NO_LOOP`. All of them
+stand in `suites.py`; the harness knows nothing of actors.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ LIMIT: Final = "#6b7280"
 COLOURS: Final = {Kind.ROOKERY: "#2563eb", Kind.LOOP: "#b6bdc8", Kind.PEER: "#f59e0b"}
 LEGEND: Final = (
     (COLOURS[Kind.ROOKERY], "rookery"),
-    (LIMIT, "the limit it is compared with on that loop"),
+    (LIMIT, "the limit"),
     (COLOURS[Kind.LOOP], "what else the loop offers"),
     (COLOURS[Kind.PEER], "another actor library"),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import rich
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from record import Run
 
 
+WIDTH: Final = 120
+"""Columns of what is no terminal."""
+
+
 def show(run: Run, verdicts: Sequence[Verdict]) -> None:
     """Print a table for each benchmark, its limits first on each loop; what to know of them; goals; versions."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
     for title in dict.fromkeys(result.benchmark for result in run.results):
-        rich.print(_table([result for result in run.results if result.benchmark == title]))
+        console.print(_table([result for result in run.results if result.benchmark == title]))
     for note in notes(run.results):
-        rich.print(note)
-    rich.print(_goals(verdicts))
-    rich.print(", ".join(f"{name} {value}" for name, value in run.environment.items()))
+        console.print(note)
+    console.print(_goals(verdicts))
+    console.print(", ".join(f"{name} {value}" for name, value in run.environment.items()))
 
 
 def notes(results: Sequence[Result]) -> list[str]:
