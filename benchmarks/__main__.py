@@ -10,6 +10,7 @@ import harness
 import page
 import record
 import report
+import suites
 
 QUICK_ROUNDS, QUICK_SHARE = 2, 5
 """A quick run has so many rounds, and this fraction of the operations."""
