@@ -30,7 +30,8 @@ import trio
 from trio.lowlevel import Abort, disable_ki_protection, enable_ki_protection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from types import TracebackType
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -73,6 +74,31 @@ class Spot(Protocol):
         ...
 
 
+class Scope(Protocol):
+    """A cancel scope: trio's own, or anyio's on asyncio."""
+
+    @property
+    def cancel_called(self) -> bool: ...
+    def cancel(self) -> None: ...
+    def __enter__(self) -> object: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
+
+
+class Nursery(Protocol):
+    """The block that owns the tasks of a system, and which none of them outlives.
+
+    An exception of a task cancels the body. Whatever leaves the block leaves it in a group, if it is one only too.
+    """
+
+    def start_soon(self, fn: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, name: str) -> None: ...
+    async def __aenter__(self) -> object: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
+
+
 class Loop(Protocol):
     """The running event loop, as far as rookery needs to know it."""
 
@@ -86,6 +112,18 @@ class Loop(Protocol):
 
     def spot(self) -> Spot:
         """A new spot for the current task."""
+        ...
+
+    def shield(self) -> Scope:
+        """A new cancel scope that those around it do not reach into."""
+        ...
+
+    def nursery(self) -> Nursery:
+        """A new nursery.
+
+        Its tasks are the loop's own: anyio's task groups give each task a handle, an event and a cancel scope
+        besides, which make an idle actor 1.5 (trio) to 2.4 KiB (asyncio) larger and its start a third slower.
+        """
         ...
 
     def current_task(self) -> object:
@@ -158,6 +196,26 @@ class TrioSpot:
 
 
 @final
+class TrioNursery:
+    """A nursery of trio's."""
+
+    __slots__ = ("_manager", "start_soon")
+    start_soon: Callable[..., None]
+
+    def __init__(self) -> None:
+        self._manager = trio.open_nursery(strict_exception_groups=True)
+
+    async def __aenter__(self) -> None:
+        nursery = await self._manager.__aenter__()
+        self.start_soon = nursery.start_soon
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, error, traceback)
+
+
+@final
 class TrioLoop:
     """trio's run, seen from one of its tasks."""
 
@@ -169,6 +227,8 @@ class TrioLoop:
         self.thread: Final = threading.get_ident()
 
     spot = staticmethod(TrioSpot)
+    shield = staticmethod(partial(trio.CancelScope, shield=True))
+    nursery = staticmethod(TrioNursery)
     current_task = staticmethod(trio.lowlevel.current_task)
     now = staticmethod(trio.current_time)
     effective_deadline = staticmethod(trio.current_effective_deadline)
@@ -210,6 +270,55 @@ class AsyncioSpot:
 
 
 @final
+class AsyncioNursery:
+    """What a trio nursery does, for asyncio's tasks."""
+
+    __slots__ = ("_body", "_errors", "_loop", "_tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._body = anyio.CancelScope()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._errors: list[BaseException] = []
+
+    def start_soon(self, fn: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, name: str) -> None:
+        task = self._loop.create_task(fn(*args), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, fn, args))
+
+    def _ended(
+        self, fn: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...], task: asyncio.Task[None]
+    ) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            # Before its first step, by somebody who cancels every task there is: ours let no cancellation out. It
+            # takes that step all the same, as tasks do on trio, or whoever waits for its end would wait for ever.
+            self.start_soon(fn, *args, name=task.get_name())
+        elif (error := task.exception()) is not None:
+            self._errors.append(error)
+            self._body.cancel()
+
+    async def __aenter__(self) -> None:
+        self._body.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        while self._tasks:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as pierced:
+                error = error or pierced
+        absorbed = self._body.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        if error is not None and not absorbed:
+            self._errors.insert(0, error)
+        if self._errors:
+            raise BaseExceptionGroup("Exceptions from an asyncio nursery", self._errors)
+        return absorbed
+
+
+@final
 class AsyncioLoop:
     """A running asyncio loop, uvloop's included."""
 
@@ -224,6 +333,10 @@ class AsyncioLoop:
         self.current_task: Final = partial(asyncio.current_task, loop)
 
     effective_deadline = staticmethod(anyio.current_effective_deadline)
+    shield = staticmethod(partial(anyio.CancelScope, shield=True))
+
+    def nursery(self) -> AsyncioNursery:
+        return AsyncioNursery(self._loop)
 
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)

@@ -108,7 +108,7 @@ class Cell:
         timeout = self.spec.settings.start_timeout
         if timeout < math.inf:
             self._start_alarm = self.engine.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
-        self.spec.context.copy().run(self.engine.start_task, incarnation.run, name=self.path)
+        self.spec.context.run(self.engine.nursery.start_soon, incarnation.run, name=self.path)  # which copies it
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
@@ -305,7 +305,8 @@ class Cell:
             self._incarnation.crash(
                 TimeoutError(
                     f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call "
-                    "`ctx.ready()` (an adopted task: `task_status.started()`) at the end of start-up, or give it `child(...).options(start_timeout=...)`"
+                    "`ctx.ready()` at the end of start-up (an adopted task calls `task_status.started()`), or give "
+                    "it `child(...).options(start_timeout=...)`"
                 )
             )
 

@@ -44,14 +44,13 @@ class Context(Spawner, Generic[M_co]):
     actor accepts `Add` and `Note`; other messages are refused where they are sent.
     """
 
-    __slots__ = ("_cell", "_incarnation", "_mailbox", "_now", "_undeclared")
+    __slots__ = ("_cell", "_incarnation", "_mailbox", "_now")
 
     def __init__(self, incarnation: Incarnation) -> None:
         self._incarnation = incarnation
         self._cell = incarnation.cell
         self._mailbox = incarnation.cell.mailbox
         self._now = incarnation.cell.engine.loop.now
-        self._undeclared: set[type] = set()  # types that were asked and are not declared as a `Request`
 
     # ---- receiving
 
@@ -234,7 +233,7 @@ class Context(Spawner, Generic[M_co]):
 
     def _check_request(self, call: str, given: object, second: object = None) -> None:
         """Refuse what can be no request; for those that are not in hand, so that answers cost no check."""
-        if not (isinstance(given, Request) or type(given) in self._undeclared):
+        if not (isinstance(given, Request) or type(given) in self._cell.engine.undeclared):
             raise not_a_request(call, given, second)
 
     # ---- being an actor
@@ -322,16 +321,17 @@ class Context(Spawner, Generic[M_co]):
 
     def _handed(self, item: Any) -> M_co | Nothing:
         """What the behaviour gets of an item from the mailbox; NOTHING for a request not to be served."""
+        message: M_co = item  # checked when it was sent
         if type(item) is Ask:
             if item.asker_left or (item.deadline < math.inf and item.deadline <= self._now()):
                 self._skip(item)
                 return NOTHING
             self._incarnation.hand.take_up(item)
-            item = item.request
-            if not isinstance(item, Request):
-                self._undeclared.add(type(item))
+            kind = type(item.request)
+            if not issubclass(kind, Request):
+                self._cell.engine.undeclared.add(kind)
+            message = cast("M_co", item.request)
         self._cell.received += 1
-        message: M_co = item  # checked when it was sent
         return message
 
     def _skip(self, ask: Ask) -> None:

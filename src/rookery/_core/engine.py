@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
@@ -15,7 +15,7 @@ from .deadlines import Deadlines
 from .turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
 
     from .system import System
 
@@ -26,21 +26,18 @@ DEFAULT_INTENSITY: Final = Intensity(3, per=5.0)
 class Engine:
     """The inside of a `System`."""
 
-    def __init__(self, system: System, intensity: Intensity, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, system: System, intensity: Intensity) -> None:
         self.system: Final = system
         self.loop: Final = current_loop()
+        self.nursery: Final = self.loop.nursery()
         self.turn: Final = Turn(self.loop)
         self.deadlines: Final = Deadlines(self.loop)
         self.dead_letters: Final = DeadLetters()
         self.body: Final = anyio.CancelScope()
         self.root: Final = Children(self, "/", intensity, self.interrupt)
         self.failures: Final[list[BaseException]] = []
-        self._tasks = tasks
+        self.undeclared: Final[set[type]] = set()  # types that were asked and are not declared as a `Request`
         self.mains: Final[dict[object, Cell]] = {}  # the actors by their main tasks
-
-    def start_task(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
-        """Run a task inside the block."""
-        self._tasks.start_soon(fn, *args, name=name)
 
     def family_of(self, path: str, on_failure: Callable[[Exception], object]) -> Children:
         """Room for the children of an actor."""

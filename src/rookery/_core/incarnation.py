@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio
-
 from .._model.errors import ActorCrashed, ActorStopped
 from .._model.supervision import Exit
 from ._parking import interruptible, uninterrupted
@@ -17,6 +15,7 @@ from .waiting import Latch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ._parking import Scope
     from .cell import Cell
     from .children import Children
 
@@ -52,11 +51,11 @@ class Incarnation:
         self.ready: bool = False
         self.receiving: bool = False  # it has received, and is not over
         self.started_at: Final = cell.engine.loop.now()
-        self._scope = anyio.CancelScope(shield=True)
+        self._scope = cell.engine.loop.shield()
         self._failures: list[Exception] = []
         self._interrupt: BaseException | None = None
         self._over = False  # the behaviour has returned or crashed
-        self._task_scopes: dict[anyio.CancelScope, None] = {}
+        self._task_scopes: dict[Scope, None] = {}
         self._tasks_done: Latch | None = None
         self._children: Children | None = None
 
@@ -119,9 +118,10 @@ class Incarnation:
         """
         if self._over:
             raise ActorStopped(f"{self.cell.path} has ended and can start no more tasks")
-        scope = anyio.CancelScope(shield=True)
+        engine = self.cell.engine
+        scope = engine.loop.shield()
         self._task_scopes[scope] = None
-        self.cell.engine.start_task(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
+        engine.nursery.start_soon(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
 
     def family(self) -> Children:
         """The children of this incarnation.
@@ -146,9 +146,7 @@ class Incarnation:
         await spec.behaviour(Context[Any](self), *spec.args, **spec.kwargs)
 
     @uninterrupted
-    async def _run_task(
-        self, scope: anyio.CancelScope, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]
-    ) -> None:
+    async def _run_task(self, scope: Scope, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
         try:
             with scope:
                 await interruptible_call(fn, args)
@@ -161,7 +159,7 @@ class Incarnation:
         if self._tasks_done is not None and not self._task_scopes:
             self._tasks_done.set()
 
-    def _departed(self, error: BaseException, scope: anyio.CancelScope | None = None) -> bool:
+    def _departed(self, error: BaseException, scope: Scope | None = None) -> bool:
         """Keep what left the behaviour or a task; False if that was a normal end."""
         cancelled = scope is not None and scope.cancel_called
         crash, interrupt = departure(error, self.cell.path, cancelled=cancelled)

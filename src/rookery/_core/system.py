@@ -32,9 +32,9 @@ class System(Spawner):
 
     __slots__ = ("_engine", "_name")
 
-    def __init__(self, name: str, intensity: Intensity, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, name: str, intensity: Intensity) -> None:
         self._name = name
-        self._engine = Engine(self, intensity, tasks)
+        self._engine = Engine(self, intensity)
 
     @property
     def name(self) -> str:
@@ -126,11 +126,10 @@ class _SystemBlock:
                 "this block has been entered before, and a system runs once: write `async with open_system() as system:` again"
             )
         self._entered = True
-        self._tasks = anyio.create_task_group()
-        system = System(self._name, self._intensity, self._tasks)
+        system = System(self._name, self._intensity)
         self._engine = engine_of(system)
-        await self._tasks.__aenter__()
-        self._engine.start_task(self._engine.deadlines.run, name=f"{self._name} deadlines")
+        await self._engine.nursery.__aenter__()
+        self._engine.nursery.start_soon(self._engine.deadlines.run, name=f"{self._name} deadlines")
         self._engine.body.__enter__()
         return system
 
@@ -159,7 +158,7 @@ class _SystemBlock:
     async def _leave(self, error: BaseException | None) -> bool | None:
         """Leave the nursery, which is empty by now, with this error, and take its wrapping off again."""
         try:
-            return await self._tasks.__aexit__(*_exc_info(error))
+            return await self._engine.nursery.__aexit__(*_exc_info(error))
         except BaseExceptionGroup as wrapped:
             if len(wrapped.exceptions) != 1:  # something else came up while leaving
                 raise
@@ -194,9 +193,15 @@ def _combined(
     nothing else; an error that comes up on its way supersedes it, as one in a ``finally`` does.
     """
     cancelled = anyio.get_cancelled_exc_class()
-    everything = [*failures, *(error for error in errors if not isinstance(error, cancelled)), *stop_errors]
+    everything = _once([*failures, *(error for error in errors if not isinstance(error, cancelled)), *stop_errors])
     if not everything:
         return errors[0] if errors else None
     if len(everything) == 1 and not stop_errors and not isinstance(everything[0], RestartIntensityExceeded):
         return everything[0]
     return BaseExceptionGroup(f"the system {name!r} failed", everything)
+
+
+def _once(errors: list[BaseException]) -> list[BaseException]:
+    """Of several `KeyboardInterrupt` only the first: a key that is pressed again hurries the stop, and says nothing new."""
+    first = next((error for error in errors if isinstance(error, KeyboardInterrupt)), None)
+    return [error for error in errors if error is first or not isinstance(error, KeyboardInterrupt)]
