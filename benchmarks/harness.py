@@ -218,12 +218,15 @@ def run_rounds(plan: Sequence[Measurement], rounds: int) -> list[Result]:
         plan: What to measure, in the order of the first round.
         rounds: How many rounds count; at least 1.
     """
-    gc.freeze()  # the imports of one peer would make collections in all other measurements slower
     taken: dict[Measurement, list[float]] = {one: [] for one in plan}
-    for number in track(range(rounds + 1), "Rounds", transient=True):
-        for one in reversed(plan) if number % 2 else plan:
-            if _takes_part(one.benchmark, number):
-                taken[one].append(one.take())
+    gc.freeze()  # else what one peer has imported would be looked through in everybody's collections
+    try:
+        for number in track(range(rounds + 1), "Rounds", transient=True):
+            for one in reversed(plan) if number % 2 else plan:
+                if _takes_part(one.benchmark, number):
+                    taken[one].append(one.take())
+    finally:
+        gc.unfreeze()
     return [_result(one, taken) for one in plan]
 
 
