@@ -49,14 +49,20 @@ def table(results: Sequence[Result]) -> str:
     places = list(dict.fromkeys(result.loop for result in results))
     cells = {(result.benchmark, result.candidate, result.loop): _cell(result) for result in results}
     lines = [_line(["benchmark", "candidate", *places]), _line(["---", "---", *["---:"] * len(places)])]
-    titles = set[str]()
-    for title, candidate in dict.fromkeys((result.benchmark, result.candidate) for result in results):
-        is_limit = any(one.is_limit for one in results if (one.benchmark, one.candidate) == (title, candidate))
-        name = f"*{candidate}*" if is_limit else candidate
+    previous = ""
+    for title, candidate, is_limit in _rows(results):
         values = [cells.get((title, candidate, place), "") for place in places]
-        lines.append(_line(["" if title in titles else title, name, *values]))
-        titles.add(title)
+        name = f"*{candidate}*" if is_limit else candidate
+        lines.append(_line(["" if title == previous else title, name, *values]))
+        previous = title
     return "\n".join([*lines, "", *_small_print(results)])
+
+
+def _rows(results: Sequence[Result]) -> list[tuple[str, str, bool]]:
+    """Benchmark by benchmark, the candidates of all places, the limits first."""
+    titles = list(dict.fromkeys(result.benchmark for result in results))
+    rows = dict.fromkeys((result.benchmark, result.candidate, result.is_limit) for result in results)
+    return sorted(rows, key=lambda row: (titles.index(row[0]), not row[2]))
 
 
 def _small_print(results: Sequence[Result]) -> list[str]:

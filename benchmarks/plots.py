@@ -41,7 +41,7 @@ ROW: Final = 0.25
 def draw(run: Run, folder: Path) -> list[Path]:
     """Draw every topic into a folder, as SVG; the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    mpl.rcParams.update({"svg.hashsalt": "rookery", "font.size": 9, "font.family": "DejaVu Sans"})
+    mpl.rcParams.update({"svg.hashsalt": "rookery", "svg.fonttype": "none", "font.size": 9})
     return [_draw_topic(results, folder / f"{_slug(topic)}.svg") for topic, results in run.topics().items()]
 
 

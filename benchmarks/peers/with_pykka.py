@@ -90,6 +90,6 @@ def stop(count: int) -> float:
     return seconds
 
 
-PEERS: Final = (
-    Peer("pykka", "a thread for each actor; no back-pressure, its queue is unbounded", ask, send, spawn, stop),
-)
+NOTE: Final = "a thread for each actor; no back-pressure, its queue is unbounded; `start` does not wait for `on_start`"
+
+PEERS: Final = (Peer("pykka", NOTE, ask, send, spawn, stop),)
