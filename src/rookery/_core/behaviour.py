@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import sys
 import types
 import typing
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, final, get_args, get_origin
+from weakref import WeakKeyDictionary
+
+import attrs
 
 from .._model.checks import called_already
 from .._model.errors import UnresolvedAnnotation
@@ -21,6 +25,66 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .._model.checks import Accepted
+
+
+@final
+@attrs.frozen
+class Reading:
+    """What there is to know of a behaviour before it runs.
+
+    Attributes:
+        signature: Its signature, annotations as written.
+        accepted: What may be sent to it; None for anything.
+        least: With fewer positional arguments after the context it cannot be called, ...
+        most: ... nor with more; and with any number in between it can, if there are no others.
+    """
+
+    signature: inspect.Signature
+    accepted: Accepted
+    least: float
+    most: float
+
+
+_read_before: Final[WeakKeyDictionary[object, Reading]] = WeakKeyDictionary()
+"""Functions do not change, and reading one takes four times as long as starting an actor."""
+
+
+def read(behaviour: Callable[..., Any]) -> Reading:
+    """Read a behaviour; a function is read once.
+
+    Args:
+        behaviour: An async function whose first parameter is the context.
+
+    Raises:
+        TypeError: if it is no async function, or has no parameter for the context.
+        UnresolvedAnnotation: if the annotation does not lead to classes that can be checked at send.
+    """
+    if not isinstance(behaviour, types.FunctionType):
+        return _read(behaviour)
+    reading = _read_before.get(behaviour)
+    if reading is None:
+        reading = _read_before[behaviour] = _read(behaviour)
+    return reading
+
+
+def _read(behaviour: Callable[..., Any]) -> Reading:
+    accepts = signature(behaviour)
+    least, most = _positional_arguments(accepts)
+    return Reading(accepts, accepted_messages(behaviour, accepts), least - 1, most - 1)
+
+
+def _positional_arguments(accepts: inspect.Signature) -> tuple[float, float]:
+    """How many positional arguments it takes at least and at most, if it needs no others."""
+    least = most = 0.0
+    for parameter in accepts.parameters.values():
+        required = parameter.default is parameter.empty
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            least, most = least + required, most + 1
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif parameter.kind is parameter.KEYWORD_ONLY and required:
+            least = math.inf
+    return least, most
 
 
 def accepted_messages(behaviour: Callable[..., Any], accepts: inspect.Signature) -> Accepted:
@@ -48,7 +112,7 @@ def accepted_messages(behaviour: Callable[..., Any], accepts: inspect.Signature)
     if get_origin(annotation) is not Context:
         raise UnresolvedAnnotation(
             f"the first parameter of {_name(behaviour)} is its context, but is annotated {annotation!r}: "
-            f"write `{parameter.name}: Context[Message]`"
+            f"write `{parameter.name}: Context[Message]`, or adopt a function that takes none, `child(task(fn, ...))`"
         )
     (messages,) = get_args(annotation)
     classes = tuple(_classes(messages, behaviour))
@@ -62,7 +126,7 @@ def _context_parameter(behaviour: Callable[..., Any], accepts: inspect.Signature
         break
     raise TypeError(
         f"{_name(behaviour)} has no parameter for its context: "
-        "write `async def behaviour(ctx: Context[Message]) -> None`"
+        "write `async def behaviour(ctx: Context[Message]) -> None`, or adopt it as it is, `child(task(fn, ...))`"
     )
 
 

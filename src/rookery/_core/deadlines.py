@@ -24,15 +24,11 @@ SWEEP_ABOVE: Final = 64
 class Alarm:
     """Something to do at a time, until cancelled."""
 
-    __slots__ = ("_deadlines", "call", "when")
+    __slots__ = ("_deadlines", "call")
 
-    def __init__(self, deadlines: Deadlines, when: float, call: Callable[[], object]) -> None:
+    def __init__(self, deadlines: Deadlines, call: Callable[[], object]) -> None:
         self._deadlines = deadlines
-        self.when: float = when
         self.call: Callable[[], object] | None = call
-
-    def __lt__(self, other: Alarm) -> bool:
-        return self.when < other.when
 
     def cancel(self) -> None:
         """Do not call. Idempotent, also after the call."""
@@ -50,11 +46,13 @@ class Deadlines:
     not raise.
     """
 
-    __slots__ = ("_cancelled", "_closed", "_heap", "_loop", "_sleeper", "_wakes_at")
+    __slots__ = ("_cancelled", "_closed", "_heap", "_loop", "_made", "_sleeper", "_wakes_at")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._heap: list[Alarm] = []
+        # When, a number that no two have in common, and the alarm: tuples are compared without a call of Python's.
+        self._heap: list[tuple[float, int, Alarm]] = []
+        self._made = 0
         self._cancelled = 0
         self._sleeper: Spot | None = None
         self._wakes_at = math.inf
@@ -63,8 +61,9 @@ class Deadlines:
     @uninterrupted
     def at(self, when: float, call: Callable[[], object]) -> Alarm:
         """Call ``call()`` at ``when`` on the loop's clock, in seconds."""
-        alarm = Alarm(self, when, call)
-        heappush(self._heap, alarm)
+        alarm = Alarm(self, call)
+        self._made += 1
+        heappush(self._heap, (when, self._made, alarm))
         if when < self._wakes_at and self._sleeper is not None:
             self._sleeper.wake()
         return alarm
@@ -73,7 +72,7 @@ class Deadlines:
         """An alarm in the heap will not ring; keeps the heap at most twice as long as what is in use."""
         self._cancelled += 1
         if self._cancelled > SWEEP_ABOVE and 2 * self._cancelled > len(self._heap):
-            self._heap = [alarm for alarm in self._heap if alarm.call is not None]
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
             heapify(self._heap)
             self._cancelled = 0
 
@@ -88,7 +87,7 @@ class Deadlines:
         while not self._closed:
             self._ring()
             self._sleeper = self._loop.spot()
-            self._wakes_at = self._heap[0].when if self._heap else math.inf
+            self._wakes_at = self._heap[0][0] if self._heap else math.inf
             with suppress(anyio.get_cancelled_exc_class()):
                 with anyio.CancelScope(deadline=self._wakes_at, shield=True):
                     await self._sleeper.park()
@@ -102,8 +101,8 @@ class Deadlines:
     @uninterrupted
     def _ring(self) -> None:
         now = self._loop.now()
-        while self._heap and (self._heap[0].call is None or self._heap[0].when <= now):
-            alarm = heappop(self._heap)
+        while self._heap and (self._heap[0][2].call is None or self._heap[0][0] <= now):
+            _, _, alarm = heappop(self._heap)
             call, alarm.call = alarm.call, None
             if call is None:
                 self._cancelled -= 1

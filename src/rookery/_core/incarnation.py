@@ -52,10 +52,10 @@ class Incarnation:
         self.receiving: bool = False  # it has received, and is not over
         self.started_at: Final = cell.engine.loop.now()
         self._scope = cell.engine.loop.shield()
-        self._failures: list[Exception] = []
+        self._failures: tuple[Exception, ...] = ()
         self._interrupt: BaseException | None = None
         self._over = False  # the behaviour has returned or crashed
-        self._task_scopes: dict[Scope, None] = {}
+        self._task_scopes: dict[Scope, None] | None = None
         self._tasks_done: Latch | None = None
         self._children: Children | None = None
 
@@ -102,12 +102,12 @@ class Incarnation:
     def cancel(self) -> None:
         """End the behaviour and its tasks; their cleanup runs."""
         self._scope.cancel()
-        for scope in list(self._task_scopes):
+        for scope in list(self._task_scopes or ()):
             scope.cancel()
 
     def crash(self, error: Exception) -> None:
         """End the behaviour, and count it as a crash."""
-        self._failures.append(error)
+        self._failures += (error,)
         self._scope.cancel()
 
     def start_soon(self, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None) -> None:
@@ -120,6 +120,8 @@ class Incarnation:
             raise ActorStopped(f"{self.cell.path} has ended and can start no more tasks")
         engine = self.cell.engine
         scope = engine.loop.shield()
+        if self._task_scopes is None:
+            self._task_scopes = {}
         self._task_scopes[scope] = None
         engine.nursery.start_soon(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
 
@@ -143,7 +145,8 @@ class Incarnation:
     @interruptible
     async def _behave(self) -> None:
         spec = self.cell.spec
-        await spec.behaviour(Context[Any](self), *spec.args, **spec.kwargs)
+        context: Context[Any] = Context(self)  # `Context[Any](self)` would take a microsecond longer
+        await spec.behaviour(context, *spec.args, **spec.kwargs)
 
     @uninterrupted
     async def _run_task(self, scope: Scope, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
@@ -155,6 +158,7 @@ class Incarnation:
         except BaseException as error:  # noqa: BLE001  # becomes the actor's crash
             if self._departed(error, scope):
                 self._scope.cancel()
+        assert self._task_scopes is not None
         del self._task_scopes[scope]
         if self._tasks_done is not None and not self._task_scopes:
             self._tasks_done.set()
@@ -164,7 +168,7 @@ class Incarnation:
         cancelled = scope is not None and scope.cancel_called
         crash, interrupt = departure(error, self.cell.path, cancelled=cancelled)
         if crash is not None:
-            self._failures.append(crash)
+            self._failures += (crash,)
         self._interrupt = self._interrupt or interrupt
         return crash is not None or interrupt is not None
 
@@ -180,7 +184,7 @@ class Incarnation:
             self._children.stop_all()
             self._pierced(await self._children.down.outlast(self._children.hurry))
             if self._failures or self.cell.stop_asked.is_set:
-                self._failures.extend(self._children.stop_errors)
+                self._failures += tuple(self._children.stop_errors)
 
     def _pierced(self, error: BaseException | None) -> None:
         if error is not None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SWEEP_AT: Final = 64
 """An actor may have this many requests in hand before those are looked for whose asker has left."""
 
+_NONE: Final[dict[int, Any]] = {}
+"""What a hand starts with, never written to: an actor that is sent messages only needs no dictionaries."""
+
 
 @final
 class Ask:
@@ -120,10 +123,10 @@ class Hand:
     __slots__ = ("_answered", "_asks", "_sweep_at")
 
     def __init__(self) -> None:
-        self._asks: dict[int, Ask] = {}
+        self._asks: dict[int, Ask] = _NONE  # by the identity of the request
         self._sweep_at = SWEEP_AT
         # Answered since the last receive, by identity, to tell a second answer from one to a mere message.
-        self._answered: dict[int, object] = {}
+        self._answered: dict[int, object] = _NONE
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -139,6 +142,8 @@ class Hand:
         """A request was received."""
         if self._answered:
             self._answered.clear()
+        if self._asks is _NONE:
+            self._asks, self._answered = {}, {}
         asks, key = self._asks, id(ask.request)
         if len(asks) >= self._sweep_at:
             self._sweep()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextvars
 import functools
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, final
 
 import attrs
 
 from .._model.options import Options
-from .behaviour import accepted_messages, signature
+from .behaviour import read
 from .ref import ActorRef
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .._model.checks import Accepted
     from .._model.overflow import Overflow
@@ -31,6 +32,9 @@ class _Unset:
 
 
 UNSET: Final[Any] = _Unset()
+DEFAULTS: Final = Options()
+NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+"""No arguments by name: one mapping for all, as a dictionary for each actor would be larger than its spec."""
 
 
 @final
@@ -41,15 +45,16 @@ class ChildSpec(Generic[M]):
         ref: The reference that the actor will have. It can be handed out before the actor runs, so that
             siblings can be given each other: ``api = child(server, db.ref)``.
         settings: How it is run.
+        name: The name it asks for: its own, or its behaviour's.
     """
 
-    __slots__ = ("accepted", "args", "behaviour", "context", "kwargs", "ref", "settings")
+    __slots__ = ("accepted", "args", "behaviour", "context", "kwargs", "name", "ref", "settings")
 
     def __init__(
         self,
         behaviour: Callable[..., Awaitable[object]],
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         *,
         accepted: Accepted,
         options: Options,
@@ -61,12 +66,8 @@ class ChildSpec(Generic[M]):
         self.accepted: Final = accepted
         self.settings: Final = options
         self.context: Final = context
+        self.name: Final = options.name or behaviour_name(behaviour)
         self.ref: Final[ActorRef[M]] = ActorRef(self.name)
-
-    @property
-    def name(self) -> str:
-        """The name it asks for: its own, or its behaviour's."""
-        return self.settings.name or behaviour_name(self.behaviour)
 
     def options(
         self,
@@ -141,10 +142,11 @@ def child(
         >>> spec = child(calculator).options(name="calc", capacity=10)
         >>> calc = await system.spawn(spec)
     """
-    accepts = signature(behaviour)
-    accepted = accepted_messages(behaviour, accepts)
-    _check_arguments(behaviour, accepts, args, kwargs)
-    return ChildSpec(behaviour, args, kwargs, accepted=accepted, options=Options(), context=contextvars.copy_context())
+    reading = read(behaviour)
+    if kwargs or not reading.least <= len(args) <= reading.most:
+        _check_arguments(behaviour, reading.signature, args, kwargs)
+    context = contextvars.copy_context()
+    return ChildSpec(behaviour, args, kwargs or NONE, accepted=reading.accepted, options=DEFAULTS, context=context)
 
 
 def as_spec(behaviour: object, args: tuple[Any, ...], name: str | None) -> ChildSpec[Any]:
@@ -182,5 +184,6 @@ def _check_arguments(
     except TypeError as error:
         raise TypeError(
             f"{behaviour_name(behaviour)}{accepts} cannot be started with these arguments: {error}; "
-            "the context is passed by rookery, the rest goes after the behaviour: `child(behaviour, *args)`"
+            "the context is passed by rookery, the rest goes after the behaviour, `child(behaviour, *args)`, or after "
+            "the function that is adopted, `child(task(fn, *args))`"
         ) from None

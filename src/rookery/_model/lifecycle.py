@@ -26,6 +26,8 @@ class ActorState(Enum):
     FAILED = "failed"
     """It ended by a crash, or could not start, and stays down."""
 
+    __hash__ = object.__hash__  # an Enum's own is a Python function, and every transition looks states up
+
 
 class LifeEvent(Enum):
     """What can happen to an actor."""
@@ -44,6 +46,8 @@ class LifeEvent(Enum):
     """It ended for good, normally."""
     FAIL = auto()
     """It ended for good, by a crash."""
+
+    __hash__ = object.__hash__
 
 
 FINAL: Final = frozenset({ActorState.STOPPED, ActorState.FAILED})
