@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._core.adopted import task
 from ._core.channel import ChannelStatistics, PriorityReceiver, PrioritySender, open_priority_channel
 from ._core.context import Context
 from ._core.dead_letters import DeadLetters, DeadLetterStatistics
@@ -74,4 +75,5 @@ __all__ = [
     "message",
     "open_priority_channel",
     "open_system",
+    "task",
 ]
