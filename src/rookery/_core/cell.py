@@ -140,7 +140,7 @@ class Cell:
         """
         if self.state is ActorState.STOPPING or not self.spec.settings.restart.applies(crashed=crash is not None):
             self._turn_everyone_away()
-        else:
+        elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
             self._turn_away(self.mailbox.withdraw(self._asked_from_below))
 
     def will_restart(self) -> None:
