@@ -37,6 +37,8 @@ class Goal:
     at_most: float | None = None
 
 
+LOOPS: Final = ("trio", "asyncio", "uvloop")
+
 GOALS: Final = (
     Goal("ask", "ask inside a deadline", "trio", ("wait_task_rescheduled", "trio"), at_least=0.65),
     Goal("ask", "ask(timeout=)", "trio", ("wait_task_rescheduled", "trio"), at_least=0.5),
@@ -49,12 +51,12 @@ GOALS: Final = (
     Goal("spawn until ready", "spawn", "trio", ("pykka", NO_LOOP), at_least=4),
     Goal("spawn until ready", "spawn", "uvloop", ("xoscar", "uvloop"), at_least=4),
     Goal("spawn until ready", "spawn", "trio", ("thespian", NO_LOOP), at_least=4),
-    # 0.1 s for 1,000 of them.
-    *(Goal("stop of idle actors", "leaving the system", loop, at_most=100.0) for loop in ("trio", "asyncio", "uvloop")),
-    *(
-        Goal("urgent until taken up", "send_nowait, 100,000 queued", loop)  # checks itself that it is handled next
-        for loop in ("trio", "asyncio", "uvloop")
-    ),
+    # 5 KiB each, 1 % of an idle second for all of them together, and 0.1 s for the end of 1,000.
+    *(Goal("memory of idle actors", "actors", loop, at_most=5 * 1024) for loop in LOOPS),
+    *(Goal("processor time of idle actors", "actors", loop, at_most=10) for loop in LOOPS),
+    *(Goal("stop of idle actors", "leaving the system", loop, at_most=100) for loop in LOOPS),
+    # The measurement itself checks that it is handled next.
+    *(Goal("urgent until taken up", "send_nowait, 100,000 queued", loop) for loop in LOOPS),
 )
 
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 import core
+import savina
+import scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness import Benchmark, Suite
 
-SUITES: Final[tuple[Suite, ...]] = (core.benchmarks,)
+SUITES: Final[tuple[Suite, ...]] = (core.benchmarks, savina.benchmarks, scale.benchmarks)
 
 
 def chosen(suite: Suite, words: Sequence[str], share: int) -> Suite:
