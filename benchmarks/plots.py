@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
@@ -28,7 +27,7 @@ LIMIT: Final = "#6b7280"
 COLOURS: Final = {Kind.ROOKERY: "#2563eb", Kind.LOOP: "#b6bdc8", Kind.PEER: "#f59e0b"}
 LEGEND: Final = (
     (COLOURS[Kind.ROOKERY], "rookery"),
-    (LIMIT, "the limit"),
+    (LIMIT, "the limit; in brackets the speed beside it"),
     (COLOURS[Kind.LOOP], "what else the loop offers"),
     (COLOURS[Kind.PEER], "another actor library"),
 )
@@ -54,17 +53,17 @@ def _draw_topic(results: Sequence[Result], path: Path) -> Path:
     titles = list(dict.fromkeys(result.benchmark for result in results))
     panels = [[result for result in results if result.benchmark == title] for title in titles]
     columns = min(len(panels), COLUMNS)
-    rows = math.ceil(len(panels) / columns)
-    height = sum(max(map(_rows_of, panels[row * columns : (row + 1) * columns])) * ROW + 0.7 for row in range(rows))
-    figure = Figure(
-        figsize=(max(5.2 * columns, 8.0), height + 0.5), facecolor=BACKGROUND, layout=ConstrainedLayoutEngine(w_pad=0.1)
-    )
+    lines = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    heights = [max(map(_rows_of, line)) for line in lines]  # panels side by side have bars of the same height
+    size = (max(5.2 * columns, 8.0), sum(rows * ROW + 0.8 for rows in heights) + 0.4)
+    figure = Figure(figsize=size, facecolor=BACKGROUND, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasSVG(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        _draw_panel(axes, panel)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.set_axis_off()
+    grid = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
+    for row, (line, height) in enumerate(zip(lines, heights, strict=True)):
+        for axes, panel in zip(grid[row], line, strict=False):
+            _draw_panel(axes, panel, height)
+        for axes in grid[row][len(line) :]:
+            axes.set_axis_off()
     used = {_colour(result) for result in results}
     handles = [Patch(color=colour, label=label) for colour, label in LEGEND if colour in used]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, labelcolor=INK)
@@ -77,10 +76,10 @@ def _rows_of(panel: Sequence[Result]) -> int:
     return len(panel) + len({result.loop for result in panel})
 
 
-def _draw_panel(axes: Axes, panel: Sequence[Result]) -> None:
+def _draw_panel(axes: Axes, panel: Sequence[Result], rows: int) -> None:
     """One benchmark: from the top down, each loop's name and then its bars."""
     ticks: list[tuple[float, str]] = []
-    widest = max(map(_length, panel))
+    widest = max(_length_of(value, result) for result in panel for value in result.values)
     position = 0.0
     loop = ""
     for result in panel:
@@ -91,7 +90,9 @@ def _draw_panel(axes: Axes, panel: Sequence[Result]) -> None:
         _draw_bar(axes, position, result, widest)
         ticks.append((position, result.candidate))
         position += 1
-    _dress(axes, panel[0], ticks, widest)
+    axes.set_ylim(rows - 0.4, -0.6)
+    axes.set_xlim(0, widest * 1.3)
+    _dress(axes, panel[0], ticks)
 
 
 def _draw_bar(axes: Axes, position: float, result: Result, widest: float) -> None:
@@ -106,18 +107,12 @@ def _draw_bar(axes: Axes, position: float, result: Result, widest: float) -> Non
     axes.text(max(*rounds, length) + widest * 0.015, position, text, color=INK, va="center")
 
 
-def _dress(axes: Axes, first: Result, ticks: Sequence[tuple[float, str]], widest: float) -> None:
+def _dress(axes: Axes, first: Result, ticks: Sequence[tuple[float, str]]) -> None:
     """Title, names, and nothing that is not needed."""
-    unit = (
-        f"{first.reading}; shorter is better"
-        if first.reading
-        else f"{first.unit}: how many in a second (and the speed beside the limit)"
-    )
+    unit = f"{first.reading}; shorter is better" if first.reading else f"{first.unit}: so many in a second"
     axes.set_title(first.benchmark, loc="left", color=INK, weight="bold")
     axes.set_xlabel(unit, color=PALE, loc="left")
     axes.set_yticks([position for position, _ in ticks], [name for _, name in ticks], color=INK)
-    axes.set_ylim(ticks[-1][0] + 0.6, -0.6)
-    axes.set_xlim(0, widest * 1.3)
     axes.set_xticks([])
     axes.tick_params(length=0)
     for side in ("top", "right", "bottom"):

@@ -30,7 +30,8 @@ def show(run: Run, verdicts: Sequence[Verdict]) -> None:
         console.print(_table([result for result in run.results if result.benchmark == title]))
     for note in notes(run.results):
         console.print(note)
-    console.print(_goals(verdicts))
+    if verdicts:
+        console.print(_goals(verdicts))
     console.print(", ".join(f"{name} {value}" for name, value in run.environment.items()))
 
 

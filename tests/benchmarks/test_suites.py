@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Generator
+
 import attrs
 import pytest
 
@@ -9,8 +12,16 @@ import goals
 from harness import NO_LOOP, Measurement, measurements
 from suites import SUITES
 
-# What makes a benchmark long apart from its operations is not what is tested here: see `core.BACKLOG`.
+# Those of one round take long whatever the number of their operations.
 PLAN = [one for one in measurements(SUITES) if one.benchmark.rounds is None]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> Generator[None]:
+    """Each measurement collects garbage first, which is slow with all that a test run has imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def named(one: Measurement) -> str:
