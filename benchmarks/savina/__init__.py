@@ -102,11 +102,12 @@ def _on_pykka() -> list[Benchmark]:
     """The programs that pykka is measured with, if it is installed."""
     if not importlib.util.find_spec("pykka"):
         return []
+    from peers.with_pykka import NOTE
+
     from .on_pykka import PROGRAMS as OF_PYKKA
 
-    unbounded = "a thread for each actor; its queue is unbounded"
     return [
-        _benchmark(program, Candidate("pykka", OF_PYKKA[program.title], Kind.PEER, unbounded))
+        _benchmark(program, Candidate("pykka", OF_PYKKA[program.title], Kind.PEER, NOTE))
         for program in PROGRAMS
         if program.title in OF_PYKKA
     ]
