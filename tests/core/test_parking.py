@@ -200,3 +200,18 @@ async def test_an_asyncio_timeout_never_loses_the_grant(anyio_backend_name: str)
     with pytest.raises(TimeoutError):
         await park_until_timeout()
     assert spot.granted
+
+
+async def test_the_enclosing_deadline_is_known_also_if_anyio_moves_what_is_behind_it(
+    anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The short cut is one; without it the public function answers."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("asyncio only")
+    monkeypatch.delattr("anyio._core._eventloop.get_async_backend")
+    loop = current_loop()
+    monkeypatch.undo()
+    assert loop.effective_deadline is anyio.current_effective_deadline
+    with anyio.CancelScope(deadline=loop.now() + 60) as scope:
+        await loop.checkpoint()
+        assert loop.effective_deadline() == scope.deadline == current_loop().effective_deadline()

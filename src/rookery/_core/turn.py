@@ -27,30 +27,32 @@ class Turn:
     over early, never late.
     """
 
-    __slots__ = ("_clock", "_ends", "_left", "_loop")
+    __slots__ = ("_loop", "clock", "ends", "left")
 
     def __init__(self, loop: Loop, clock: Callable[[], float] = time.perf_counter) -> None:
         self._loop = loop
-        self._clock = clock  # not the loop's clock: it measures work, and the loop's may be virtual
+        self.left: int
+        self.ends: float
+        self.clock: Final = clock  # not the loop's clock: it measures work, and the loop's may be virtual
         self.renew()
 
     def renew(self) -> None:
         """A task begins its turn."""
-        self._left = MESSAGES
-        self._ends = self._clock() + SECONDS
+        self.left = MESSAGES
+        self.ends = self.clock() + SECONDS
 
     def count(self) -> bool:
         """Count one message; whether the task may go on with it, or has to give way first."""
-        self._left -= 1
-        return self._left >= 0 and self._clock() < self._ends
+        self.left -= 1
+        return self.left >= 0 and self.clock() < self.ends
 
     @property
     def over(self) -> bool:
         """Whether the task has to give way before its next message."""
-        return self._left < 0 or self._clock() >= self._ends
+        return self.left < 0 or self.clock() >= self.ends
 
     async def give_way(self) -> None:
         """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened."""
         await self._loop.checkpoint()
         self.renew()
-        self._left -= 1  # for the message it gave way before
+        self.left -= 1  # for the message it gave way before
