@@ -49,12 +49,13 @@ def table(results: Sequence[Result]) -> str:
     places = list(dict.fromkeys(result.loop for result in results))
     cells = {(result.benchmark, result.candidate, result.loop): _cell(result) for result in results}
     lines = [_line(["benchmark", "candidate", *places]), _line(["---", "---", *["---:"] * len(places)])]
-    previous = ""
+    labels = {result.benchmark: _label(result) for result in results}
     for title, candidate, is_limit in _rows(results):
         values = [cells.get((title, candidate, place), "") for place in places]
         name = f"*{candidate}*" if is_limit else candidate
-        lines.append(_line(["" if title == previous else title, name, *values]))
-        previous = title
+        lines.append(
+            _line([labels.pop(title, ""), name, *values])
+        )  # each benchmark's name stands in its first row only
     return "\n".join([*lines, "", *_small_print(results)])
 
 
@@ -65,6 +66,10 @@ def _rows(results: Sequence[Result]) -> list[tuple[str, str, bool]]:
     return sorted(rows, key=lambda row: (titles.index(row[0]), not row[2]))
 
 
+def _label(result: Result) -> str:
+    return f"{result.benchmark} ({result.reading})" if result.reading else result.benchmark
+
+
 def _small_print(results: Sequence[Result]) -> list[str]:
     """What the operations are, a line for each benchmark."""
     firsts = {result.benchmark: result for result in reversed(results)}
@@ -72,7 +77,7 @@ def _small_print(results: Sequence[Result]) -> list[str]:
 
 
 def _cell(result: Result) -> str:
-    value = report.amount(result.value(), result.reading or "µs")
+    value = report.amount(result.value(), "" if result.reading else "µs").strip()
     speed = result.speed()
     return value if speed is None or result.is_limit else f"{value}, **{speed:.2f}**"
 
