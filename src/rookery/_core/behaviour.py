@@ -61,16 +61,21 @@ def read(behaviour: Callable[..., Any]) -> Reading:
     """
     if not isinstance(behaviour, types.FunctionType):
         return _read(behaviour)
-    reading = _read_before.get(behaviour)
-    if reading is None:
-        reading = _read_before[behaviour] = _read(behaviour)
-    return reading
+    known = _read_before.get(behaviour)
+    if known is None:
+        known = _read_before[behaviour] = _read(behaviour)
+    return known
 
 
 def _read(behaviour: Callable[..., Any]) -> Reading:
     accepts = signature(behaviour)
+    return reading(accepts, accepted_messages(behaviour, accepts))
+
+
+def reading(accepts: inspect.Signature, accepted: Accepted) -> Reading:
+    """What there is to know, from the signature, whose first parameter rookery passes, and what may be sent."""
     least, most = _positional_arguments(accepts)
-    return Reading(accepts, accepted_messages(behaviour, accepts), least - 1, most - 1)
+    return Reading(accepts, accepted, least - 1, most - 1)
 
 
 def _positional_arguments(accepts: inspect.Signature) -> tuple[float, float]:
@@ -137,7 +142,7 @@ def _no_behaviour(given: object) -> TypeError:
     if inspect.isasyncgenfunction(_function(given)):
         why = ", which has a `yield` in it and so makes an async generator: take that out, and "
     elif inspect.isclass(given):
-        why = ", a class: pass an instance whose `__call__` is async, or "
+        why = ", a class: derive it from `Actor`, pass an instance whose `__call__` is async, or "
     elif callable(given):
         why = ", which is not async: "
     else:

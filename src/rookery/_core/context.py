@@ -350,5 +350,10 @@ def _not_a_reference(request: object, given: object) -> TypeError:
     )
 
 
+def incarnation_of(ctx: Context[Any]) -> Incarnation:
+    """The inside of a context, for the core."""
+    return ctx._incarnation  # pyright: ignore[reportPrivateUsage]
+
+
 async def _outcome(awaitable: Awaitable[object]) -> None:
     await awaitable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
@@ -15,7 +16,7 @@ from .deadlines import Deadlines
 from .turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from .system import System
 
@@ -38,6 +39,8 @@ class Engine:
         self.failures: Final[list[BaseException]] = []
         self.undeclared: Final[set[type]] = set()  # types that were asked and are not declared as a `Request`
         self.mains: Final[dict[object, Cell]] = {}  # the actors by their main tasks
+        self._graces: set[anyio.CancelScope] = set()
+        self._hurried = False
 
     def family_of(self, path: str, on_failure: Callable[[Exception], object]) -> Children:
         """Room for the children of an actor."""
@@ -56,6 +59,25 @@ class Engine:
         """The root gave up, or something that no actor may handle left one: the host stops the tree and raises."""
         self.failures.append(error)
         self.body.cancel()
+
+    @contextmanager
+    def grace(self, seconds: float) -> Generator[None]:
+        """Time for cleanup that no cancellation takes away; only `hurry` does."""
+        with anyio.CancelScope(deadline=self.loop.now() + seconds, shield=True) as scope:
+            if self._hurried:
+                scope.cancel()
+            self._graces.add(scope)
+            try:
+                yield
+            finally:
+                self._graces.discard(scope)
+
+    def hurry(self) -> None:
+        """A second interrupt: every grace is over, and every actor that is stopping, or will be, is cancelled."""
+        self._hurried = True
+        self.root.hurry()
+        for scope in self._graces:
+            scope.cancel()
 
     def cells(self) -> Iterator[Cell]:
         """Every live actor, parents before their children."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 import attrs
 
@@ -11,15 +11,19 @@ from .._model.checks import check_message, check_priority
 from .._model.errors import NotStarted, WrongLoop
 from .._model.lifecycle import ActorState
 from .._model.messages import DEFAULT_PRIORITY
+from .._model.methods import request_of
 from .asking import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from .cell import Cell
 
 M_contra = TypeVar("M_contra", contravariant=True)
 M_co = TypeVar("M_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class Askable(Protocol[M_co, R_co]):
@@ -131,6 +135,42 @@ class ActorRef(Generic[M_contra]):
         """
         answer: R = await ask(self._target(request, priority), request, priority, timeout)
         return answer
+
+    async def call(
+        self, method: Callable[Concatenate[M_contra, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call a method of an actor that is an `Actor` class, and wait for what it returns.
+
+        Its deadline is that of the enclosing cancel scopes; otherwise as `ask`. All arguments are the method's:
+        ``await ref.ask(request_for(Calculator.add, 10, 5), priority=200, timeout=1)`` says more about the delivery.
+
+        Args:
+            method: A public coroutine method of the actor's class or of a base of that, as the class has it:
+                ``Calculator.add``. If the actor's own class overrides it, that is what is called.
+            *args: What it is called with.
+            **kwargs: Likewise.
+
+        Returns:
+            What the method returns.
+
+        Raises:
+            Exception: what the method put into `Refused`.
+            TypeError: if it is no such method, or the arguments do not fit its signature.
+            ActorStopped, ActorCrashed, AskCycle, MailboxFull, NotStarted, WrongLoop: as `ask`.
+        """
+        request: Any = request_of(method, args, kwargs)
+        answer: R = await self.ask(request)
+        return answer
+
+    async def cast(
+        self, method: Callable[Concatenate[M_contra, P], Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Have a method called without waiting for it; what it returns is discarded. Otherwise as `call` and `send`.
+
+        A `Refused` from the method is a dead letter then.
+        """
+        request: Any = request_of(method, args, kwargs)
+        await self.send(request)
 
     # ---- life
 

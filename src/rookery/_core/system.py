@@ -149,7 +149,7 @@ class _SystemBlock:
         engine = self._engine
         errors = [*_left_of(engine.body, error)]
         engine.root.stop_all()
-        pierced = await engine.root.down.outlast(engine.root.hurry)
+        pierced = await engine.root.down.outlast(engine.hurry)
         engine.deadlines.close()
         if pierced is not None:
             errors.append(pierced)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 import attrs
 
 from .messages import DEFAULT_PRIORITY, Request
+from .methods import MethodRequest
 from .wording import brief
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def check_message(message: object, accepted: Accepted, actor: str) -> None:
         wanted = f"send one of those, or annotate its behaviour with `Context[{names} | {given}]`"
         if not accepted:
             names, wanted = "no messages", f"annotate its behaviour with `Context[{given}]`"
+        elif issubclass(accepted[0], MethodRequest):
+            wanted = f"call one of those: `await ref.call({accepted[0].__name__}, ...)`"
         raise TypeError(f"{actor} accepts {names}, not {given} ({brief(message)}): {wanted}")
 
 
