@@ -1,5 +1,8 @@
 """What the event loops can do at best, and what else is at hand on them: written for that loop, without rookery."""
 
+# pyright: reportPossiblyUnboundVariable=false
+# What is set inside a nursery is read behind it: a nursery that swallowed a cancellation could have skipped it; none does here.
+
 from __future__ import annotations
 
 import asyncio

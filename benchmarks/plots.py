@@ -1,5 +1,8 @@
 """A run as pictures, one for each topic: a panel for each benchmark, bars grouped by loop, longer is faster."""
 
+# pyright: reportUnknownMemberType=false
+# The types of matplotlib's keyword arguments are incomplete.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
