@@ -251,9 +251,10 @@ def _effective_deadline_on_asyncio() -> Any:
     """
     try:
         backend: Any = import_module("anyio._core._eventloop").get_async_backend("asyncio")
-        return backend.current_effective_deadline
+        found = backend.current_effective_deadline
     except (ImportError, AttributeError):
-        return anyio.current_effective_deadline
+        found = anyio.current_effective_deadline
+    return found
 
 
 @final

@@ -9,19 +9,32 @@ from .._model.checks import check_timeout
 from .._model.errors import AskCycle, RookeryError
 from ._parking import uninterrupted
 from .reply import Ask
+from .within import within_actor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cell import Cell
     from .deadlines import Alarm
 
 
 @uninterrupted
-async def ask(target: Cell, request: object, priority: int, timeout: float | None) -> Any:
-    """Put a request into an actor's mailbox and wait for its answer; see `ActorRef.ask`."""
-    engine, loop = target.engine, target.engine.loop
+async def ask(resolve: Callable[[object, int], Cell], request: object, priority: int, timeout: float | None) -> Any:
+    """Put a request into an actor's mailbox and wait for its answer; see `ActorRef.ask`.
+
+    Args:
+        resolve: Gives the actor, if this delivery to it is in order.
+        request: What is asked.
+        priority: How urgent it is.
+        timeout: Seconds to wait; None for no limit.
+    """
+    target = resolve(request, priority)
+    loop = target.engine.loop
     spot = loop.spot()
-    slot = Ask(spot, request, target, priority, loop.effective_deadline())
-    asker = engine.mains.get(spot.task)
+    asker = within_actor.get()
+    if asker is not None and asker.task is not spot.task:
+        asker = None  # a further task of that actor: its main task does not wait for this answer
+    slot = Ask(spot, request, target, priority, loop.effective_deadline(), asker)
     if asker is not None:
         _refuse_circle(asker, target)
         asker.asking = slot
@@ -45,10 +58,9 @@ async def ask(target: Cell, request: object, priority: int, timeout: float | Non
 
 def forward(slot: Ask, target: Cell) -> None:
     """Queue a request that another actor hands on. It never waits and never raises: an error is the asker's."""
-    asker = target.engine.mains.get(slot.asker)
     try:
-        if asker is not None and not slot.settled:
-            _refuse_circle(asker, target)
+        if slot.asker is not None and not slot.settled:
+            _refuse_circle(slot.asker, target)
         slot.target = target
         target.mailbox.put_nowait(slot, slot.priority)
     except RookeryError as error:

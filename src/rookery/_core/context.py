@@ -121,8 +121,14 @@ class Context(Spawner, Generic[M_co]):
     @uninterrupted
     async def __anext__(self) -> M_co:
         """Iteration ends at a graceful stop."""
-        message = self._poll()
+        if not self._incarnation.receiving:
+            self._incarnation.begin_receiving()
+        item: Any = self._mailbox.poll()
+        if item is not NOTHING and type(item) is not Ask:  # what a busy actor gets most: it may cost no further call
+            self._cell.received += 1
+            return item  # type: ignore[no-any-return]
         try:
+            message = NOTHING if item is NOTHING else self._handed(item)
             while message is NOTHING:
                 message = self._handed(await self._mailbox.get())
         except StopRequested:

@@ -9,7 +9,6 @@ import anyio
 
 from .._model.restart import Intensity
 from ._parking import current_loop
-from .cell import Cell, within_actor
 from .children import Children
 from .dead_letters import DeadLetters
 from .deadlines import Deadlines
@@ -18,6 +17,7 @@ from .turn import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from .cell import Cell
     from .system import System
 
 DEFAULT_INTENSITY: Final = Intensity(3, per=5.0)
@@ -38,22 +38,12 @@ class Engine:
         self.root: Final = Children(self, "/", intensity, self.interrupt)
         self.failures: Final[list[BaseException]] = []
         self.undeclared: Final[set[type]] = set()  # types that were asked and are not declared as a `Request`
-        self.mains: Final[dict[object, Cell]] = {}  # the actors by their main tasks
         self._graces: set[anyio.CancelScope] = set()
         self._hurried = False
 
     def family_of(self, path: str, on_failure: Callable[[Exception], object]) -> Children:
         """Room for the children of an actor."""
         return Children(self, path, DEFAULT_INTENSITY, on_failure)
-
-    def entered(self, cell: Cell) -> None:
-        """The running task is an actor's main task now."""
-        within_actor.set(cell)
-        self.mains[self.loop.current_task()] = cell
-
-    def left(self) -> None:
-        """The running task is past the actor's behaviour."""
-        del self.mains[self.loop.current_task()]
 
     def interrupt(self, error: BaseException) -> None:
         """The root gave up, or something that no actor may handle left one: the host stops the tree and raises."""

@@ -11,6 +11,7 @@ from .context import Context
 from .departure import departure
 from .reply import Hand
 from .waiting import Latch
+from .within import within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,7 +64,8 @@ class Incarnation:
     async def run(self) -> None:
         """The body of its task. Never raises: what happened is told to the cell as a value."""
         cell = self.cell
-        cell.engine.entered(cell)
+        within_actor.set(cell)
+        cell.task = cell.engine.loop.current_task()
         try:
             with self._scope:
                 await self._behave()
@@ -71,7 +73,7 @@ class Incarnation:
             raise  # the loop itself was torn down; there is nothing left to await with
         except BaseException as error:  # noqa: BLE001  # every exit is a value from here on
             self._departed(error, self._scope)
-        cell.engine.left()
+        cell.task = None
         self._end_of_behaviour()
         await self._end_tasks()
         # Before the children end: one of them may be waiting for an answer from here.

@@ -58,6 +58,7 @@ class Mailbox(Generic[T]):
         "_granted",
         "_halted",
         "_held",
+        "_loop",
         "_overflow",
         "_queue",
         "_receivers",
@@ -89,7 +90,8 @@ class Mailbox(Generic[T]):
         self._overflow = overflow
         self._discard = discard
         self._queue: PriorityQueue[T] = PriorityQueue()
-        self._senders = WaitingLine(loop)
+        self._loop = loop
+        self._senders: WaitingLine | None = None  # made by the first that is blocked
         self._receivers = WaitingLine(loop)
         self._blocked = 0  # senders that wait for room, the one that was granted some included
         self._granted = False  # whether one of them was granted a place and has not resumed yet
@@ -185,6 +187,8 @@ class Mailbox(Generic[T]):
 
     async def _stand_in_line(self, deadline: float, deadlines: Deadlines | None) -> bool:
         """Wait to be granted a place; False if the time ran out first."""
+        if self._senders is None:
+            self._senders = WaitingLine(self._loop)
         if deadlines is not None:
             return await self._senders.wait_until(deadline, deadlines, self._give_place_back)
         await self._senders.wait(self._give_place_back)
@@ -211,7 +215,8 @@ class Mailbox(Generic[T]):
             why: Makes the exception each of them gets.
         """
         self._closed = why
-        self._senders.grant_all()
+        if self._senders is not None:
+            self._senders.grant_all()
 
     # ---- the receivers' end
 
@@ -358,7 +363,7 @@ class Mailbox(Generic[T]):
 
     def _offer_place(self) -> None:
         """Let the first blocked sender in, if there is room and the one before it is through."""
-        if not self._granted and self._queue.size < self._capacity:
+        if self._senders is not None and not self._granted and self._queue.size < self._capacity:
             self._granted = self._senders.grant()
 
     def _use_place(self, item: T, priority: int) -> None:

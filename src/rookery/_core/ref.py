@@ -15,7 +15,7 @@ from .._model.methods import request_of
 from .asking import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from .cell import Cell
 
@@ -95,7 +95,12 @@ class ActorRef(Generic[M_contra]):
             ValueError: for a priority out of range.
             WrongLoop: from another thread than the system's.
         """
-        mailbox = self._target(message, priority).mailbox
+        cell = self._cell
+        if cell is None or cell.thread != get_ident() or priority is not DEFAULT_PRIORITY:
+            cell = self._target(message, priority)
+        elif cell.accepted is not None and not isinstance(message, cell.accepted):
+            check_message(message, cell.accepted, cell.path)
+        mailbox = cell.mailbox
         if not mailbox.offer(message, priority):
             await mailbox.put(message, priority)
 
@@ -108,9 +113,9 @@ class ActorRef(Generic[M_contra]):
         cell = self._target(message, priority)
         cell.mailbox.put_nowait(message, priority)
 
-    async def ask(
+    def ask(
         self, request: Askable[M_contra, R], *, priority: int = DEFAULT_PRIORITY, timeout: float | None = None
-    ) -> R:
+    ) -> Coroutine[Any, Any, R]:
         """Send a request and wait for its reply.
 
         The request's deadline is the earlier of ``timeout`` and that of the enclosing cancel scopes; once it
@@ -133,8 +138,8 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: under the policies that drop or reject.
             NotStarted, TypeError, ValueError, WrongLoop: as `send`.
         """
-        answer: R = await ask(self._target(request, priority), request, priority, timeout)
-        return answer
+        # Awaited like any other, though not declared so: one coroutine for each ask, not one around another.
+        return ask(self._target, request, priority, timeout)
 
     async def call(
         self, method: Callable[Concatenate[M_contra, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs

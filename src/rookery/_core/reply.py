@@ -35,6 +35,7 @@ class Ask:
         "_error",
         "_spot",
         "_value",
+        "asker",
         "asker_left",
         "deadline",
         "priority",
@@ -43,11 +44,14 @@ class Ask:
         "twin",
     )
 
-    def __init__(self, spot: Spot, request: object, target: Cell, priority: int, deadline: float) -> None:
+    def __init__(
+        self, spot: Spot, request: object, target: Cell, priority: int, deadline: float, asker: Cell | None
+    ) -> None:
         self.request: object = request
         self.target: Cell = target  # who is to answer; changed by a forward
         self.priority: int = priority
         self.deadline: float = deadline  # on the loop's clock; math.inf for none
+        self.asker: Cell | None = asker  # the actor whose main task asks
         self.asker_left: bool = False
         self.twin: Ask | None = None  # the same request object, asked again, in the same hand
         self._spot = spot  # where its asker parks, until it is settled
@@ -59,11 +63,6 @@ class Ask:
     def settled(self) -> bool:
         """Whether there is an answer, or an error in its place."""
         return self._spot.granted
-
-    @property
-    def asker(self) -> object:
-        """The task that asks."""
-        return self._spot.task
 
     def answer(self) -> Any:
         """What it was settled with, raised if that is an error."""
