@@ -97,10 +97,9 @@ class Actor:
         It is called if `on_start` has returned, and shielded from cancellation; after the actor's ``stop_timeout``
         it is cut off by one of its own. What it raises is a crash, or joins the one that was its reason.
         """
-        # Not abstract: most actors have nothing to do here.
 
     def __run_in__(self, ctx: Context[Any]) -> None:
-        self.__ctx = ctx
+        object.__setattr__(self, "_Actor__ctx", ctx)  # also where the class is frozen
 
 
 def request_for(
@@ -181,14 +180,13 @@ def read_class(cls: type[Actor]) -> Reading:
 class _OneByOne:
     """Serves the requests of one incarnation, one at a time."""
 
-    __slots__ = ("_actor", "_cell", "_ctx", "_hand")
+    __slots__ = ("_actor", "_cell", "_ctx", "_incarnation")
 
     def __init__(self, actor: Actor) -> None:
-        incarnation = incarnation_of(actor.ctx)
         self._actor = actor
-        self._cell = incarnation.cell
         self._ctx = actor.ctx
-        self._hand = incarnation.hand
+        self._incarnation = incarnation_of(actor.ctx)
+        self._cell = self._incarnation.cell
 
     @uninterrupted
     async def run(self) -> None:
@@ -199,7 +197,7 @@ class _OneByOne:
     async def _serve(self, request: MethodRequest[Any]) -> None:
         method = request.__method__
         args, kwargs = method.arguments(request)
-        ask = self._hand.peek(request)  # None if it was only sent
+        ask = self._incarnation.hand.peek(request)  # None if it was only sent
         answer: object = NOTHING
         try:
             with _within(ask):
@@ -218,7 +216,7 @@ class _OneByOne:
     def _give_up(self, request: MethodRequest[Any]) -> None:
         """Its deadline has passed, so its asker has left or is about to."""
         if self._ctx.abandoned(request):
-            self._hand.put_down(request)
+            self._incarnation.hand.put_down(request)
         else:  # the same object was asked twice, and both were served at once
             self._ctx.fail(request, AskTimeout(f"the deadline of another ask of the same {request!r} has passed"))
 

@@ -332,7 +332,7 @@ class Context(Spawner, Generic[M_co]):
             if item.asker_left or (item.deadline < math.inf and item.deadline <= self._now()):
                 self._skip(item)
                 return NOTHING
-            self._incarnation.hand.take_up(item)
+            self._incarnation.take_up(item)
             kind = type(item.request)
             if not issubclass(kind, Request):
                 self._cell.engine.undeclared.add(kind)

@@ -9,7 +9,7 @@ from .._model.supervision import Exit
 from ._parking import interruptible, uninterrupted
 from .context import Context
 from .departure import departure
-from .reply import Hand
+from .reply import EMPTY, Hand
 from .waiting import Latch
 from .within import within_actor
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._parking import Scope
     from .cell import Cell
     from .children import Children
+    from .reply import Ask
 
 
 @final
@@ -48,7 +49,7 @@ class Incarnation:
     def __init__(self, cell: Cell, number: int) -> None:
         self.cell: Final = cell
         self.number: Final = number
-        self.hand: Final = Hand()
+        self.hand: Hand = EMPTY
         self.ready: bool = False
         self.receiving: bool = False  # it has received, and is not over
         self.started_at: Final = cell.engine.loop.now()
@@ -100,6 +101,12 @@ class Incarnation:
             raise ActorStopped(f"this incarnation of {self.cell.path} has ended and receives no more messages")
         self.receiving = True
         self.become_ready()
+
+    def take_up(self, ask: Ask) -> None:
+        """A request was received."""
+        if self.hand is EMPTY:
+            self.hand = Hand()
+        self.hand.take_up(ask)
 
     def cancel(self) -> None:
         """End the behaviour and its tasks; their cleanup runs."""

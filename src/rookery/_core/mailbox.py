@@ -58,7 +58,6 @@ class Mailbox(Generic[T]):
         "_granted",
         "_halted",
         "_held",
-        "_loop",
         "_overflow",
         "_queue",
         "_receivers",
@@ -90,7 +89,6 @@ class Mailbox(Generic[T]):
         self._overflow = overflow
         self._discard = discard
         self._queue: PriorityQueue[T] = PriorityQueue()
-        self._loop = loop
         self._senders: WaitingLine | None = None  # made by the first that is blocked
         self._receivers = WaitingLine(loop)
         self._blocked = 0  # senders that wait for room, the one that was granted some included
@@ -188,7 +186,7 @@ class Mailbox(Generic[T]):
     async def _stand_in_line(self, deadline: float, deadlines: Deadlines | None) -> bool:
         """Wait to be granted a place; False if the time ran out first."""
         if self._senders is None:
-            self._senders = WaitingLine(self._loop)
+            self._senders = WaitingLine(self._turn.loop)
         if deadlines is not None:
             return await self._senders.wait_until(deadline, deadlines, self._give_place_back)
         await self._senders.wait(self._give_place_back)

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 SWEEP_AT: Final = 64
 """An actor may have this many requests in hand before those are looked for whose asker has left."""
 
-_NONE: Final[dict[int, Any]] = {}
-"""What a hand starts with, never written to: an actor that is sent messages only needs no dictionaries."""
-
 
 @final
 class Ask:
@@ -122,10 +119,10 @@ class Hand:
     __slots__ = ("_answered", "_asks", "_sweep_at")
 
     def __init__(self) -> None:
-        self._asks: dict[int, Ask] = _NONE  # by the identity of the request
+        self._asks: dict[int, Ask] = {}  # by the identity of the request
         self._sweep_at = SWEEP_AT
         # Answered since the last receive, by identity, to tell a second answer from one to a mere message.
-        self._answered: dict[int, object] = _NONE
+        self._answered: dict[int, object] = {}
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -141,8 +138,6 @@ class Hand:
         """A request was received."""
         if self._answered:
             self._answered.clear()
-        if self._asks is _NONE:
-            self._asks, self._answered = {}, {}
         asks, key = self._asks, id(ask.request)
         if len(asks) >= self._sweep_at:
             self._sweep()
@@ -203,3 +198,7 @@ class Hand:
             ask.twin = None
             self._add(ask)
         self._sweep_at = max(SWEEP_AT, 2 * len(self._asks))
+
+
+EMPTY: Final = Hand()
+"""The hand of everyone who has not been asked yet. Nothing is ever taken up in it: who is asked gets a hand of their own."""

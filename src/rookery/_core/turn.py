@@ -27,10 +27,10 @@ class Turn:
     over early, never late.
     """
 
-    __slots__ = ("_loop", "clock", "ends", "left")
+    __slots__ = ("clock", "ends", "left", "loop")
 
     def __init__(self, loop: Loop, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._loop = loop
+        self.loop: Final = loop
         self.left: int
         self.ends: float
         self.clock: Final = clock  # not the loop's clock: it measures work, and the loop's may be virtual
@@ -53,6 +53,6 @@ class Turn:
 
     async def give_way(self) -> None:
         """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened."""
-        await self._loop.checkpoint()
+        await self.loop.checkpoint()
         self.renew()
         self.left -= 1  # for the message it gave way before
