@@ -24,7 +24,7 @@ import asyncio
 import threading
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, cast, final
 
 import anyio
 import trio
@@ -111,8 +111,12 @@ class Loop(Protocol):
         """Identifier of the thread this loop runs in."""
         ...
 
+    def is_here(self) -> bool:
+        """Whether it is this loop that runs the code, and not another one, in this thread or elsewhere."""
+        ...
+
     def spot(self) -> Spot:
-        """A new spot for the current task."""
+        """A new spot for the current task; its `task` is None if another loop runs the code."""
         ...
 
     def shield(self) -> Scope:
@@ -173,7 +177,10 @@ class TrioSpot:
     __slots__ = ("_parked", "granted", "task")
 
     def __init__(self) -> None:
-        self.task: Final = trio.lowlevel.current_task()
+        try:
+            self.task: trio.lowlevel.Task = trio.lowlevel.current_task()
+        except RuntimeError:
+            self.task = cast("Any", None)  # another loop runs this code, and nobody can park here
         self.granted = False
         self._parked = False
 
@@ -234,6 +241,9 @@ class TrioLoop:
     now = staticmethod(trio.current_time)
     effective_deadline = staticmethod(trio.current_effective_deadline)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
+
+    def is_here(self) -> bool:
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
 
     def call_from_thread(self, fn: Callable[[], object]) -> bool:
         try:
@@ -352,6 +362,9 @@ class AsyncioLoop:
 
     def nursery(self) -> AsyncioNursery:
         return AsyncioNursery(self._loop)
+
+    def is_here(self) -> bool:
+        return asyncio._get_running_loop() is self._loop
 
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)

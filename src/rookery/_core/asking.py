@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._model.checks import check_timeout
 from .._model.errors import AskCycle, RookeryError
 from ._parking import uninterrupted
+from .own_loop import check_own_loop
 from .reply import Ask
 from .within import within_actor
 
@@ -31,6 +32,8 @@ async def ask(resolve: Callable[[object, int], Cell], request: object, priority:
     target = resolve(request, priority)
     loop = target.engine.loop
     spot = loop.spot()
+    if spot.task is None:
+        check_own_loop(loop, target.path, f"{target.name}.ask, request")
     asker = within_actor.get()
     if asker is not None and asker.task is not spot.task:
         asker = None  # a further task of that actor: its main task does not wait for this answer
@@ -42,7 +45,7 @@ async def ask(resolve: Callable[[object, int], Cell], request: object, priority:
     try:
         if timeout is not None:
             alarm = await _put_within(slot, timeout)
-        elif not target.mailbox.accept(slot, priority):
+        elif not target.mailbox.offer(slot, priority):
             await target.mailbox.put(slot, priority)
         await spot.park()
     except BaseException:
@@ -74,7 +77,7 @@ async def _put_within(slot: Ask, timeout: float) -> Alarm | None:
     engine, mailbox = slot.target.engine, slot.target.mailbox
     ends = engine.loop.now() + timeout
     slot.deadline = min(slot.deadline, ends)
-    if mailbox.accept(slot, slot.priority) or await mailbox.put_until(slot, slot.priority, ends, engine.deadlines):
+    if mailbox.offer(slot, slot.priority) or await mailbox.put_until(slot, slot.priority, ends, engine.deadlines):
         return engine.deadlines.at(ends, partial(slot.time_out, timeout))
     slot.time_out(timeout)
     return None

@@ -6,16 +6,16 @@ import itertools
 import logging
 import random
 from collections import deque
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed, WrongLoop
+from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
 from .._model.lifecycle import FINAL
 from .._model.restart import Restart
 from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
+from .own_loop import check_own_loop
 from .ref import bind, cell_of
 from .spec import as_spec
 from .waiting import Latch
@@ -92,11 +92,7 @@ class Children:
 
     @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
-        if self._engine.loop.thread != get_ident():
-            raise WrongLoop(
-                f"{self.path} belongs to the event loop of another thread: spawn from there, for example with "
-                "`anyio.from_thread.run(system.spawn, behaviour)`"
-            )
+        check_own_loop(self._engine.loop, self.path, "system.spawn, behaviour")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
         bound = cell_of(spec.ref)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 import attrs
 
 from .._model.checks import check_message, check_priority
-from .._model.errors import NotStarted, WrongLoop
+from .._model.errors import NotStarted
 from .._model.lifecycle import ActorState
 from .._model.messages import DEFAULT_PRIORITY
 from .._model.methods import request_of
 from .asking import ask
+from .own_loop import check_own_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -93,7 +94,8 @@ class ActorRef(Generic[M_contra]):
             NotStarted: if the reference's spec has not been spawned.
             TypeError: for a message the actor does not accept.
             ValueError: for a priority out of range.
-            WrongLoop: from another thread than the system's.
+            WrongLoop: from another thread than the system's; in another event loop of the same thread at the latest
+                when it would have given way.
         """
         cell = self._cell
         if cell is None or cell.thread != get_ident() or priority is not DEFAULT_PRIORITY:
@@ -271,11 +273,7 @@ class ActorRef(Generic[M_contra]):
 
     def _on_loop(self) -> Cell:
         cell = self._started()
-        if cell.thread != get_ident():
-            raise WrongLoop(
-                f"{cell.path} belongs to the event loop of another thread: call it from there, for example with "
-                f"`anyio.from_thread.run({self._name}.send, message)`"
-            )
+        check_own_loop(cell.engine.loop, cell.path, f"{self._name}.send, message")
         return cell
 
     def _target(self, message: object, priority: int) -> Cell:

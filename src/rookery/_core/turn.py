@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, final
 
+from .own_loop import check_own_loop
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,7 +54,12 @@ class Turn:
         return self.left < 0 or self.clock() >= self.ends
 
     async def give_way(self) -> None:
-        """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened."""
+        """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened.
+
+        Raises:
+            WrongLoop: if another loop runs the task, whose turn this is not.
+        """
+        check_own_loop(self.loop, "this mailbox", "ref.send, message")
         await self.loop.checkpoint()
         self.renew()
         self.left -= 1  # for the message it gave way before
