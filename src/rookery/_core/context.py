@@ -19,7 +19,7 @@ from . import asking
 from ._parking import uninterrupted
 from .mailbox import NOTHING, Nothing
 from .ref import ActorRef, target_of
-from .reply import Ask
+from .reply import EMPTY, Ask, Hand
 from .spawner import Spawner
 
 if TYPE_CHECKING:
@@ -332,7 +332,10 @@ class Context(Spawner, Generic[M_co]):
             if item.asker_left or (item.deadline < math.inf and item.deadline <= self._now()):
                 self._skip(item)
                 return NOTHING
-            self._incarnation.take_up(item)
+            incarnation = self._incarnation
+            if incarnation.hand is EMPTY:
+                incarnation.hand = Hand()
+            incarnation.hand.take_up(item)
             kind = type(item.request)
             if not issubclass(kind, Request):
                 self._cell.engine.undeclared.add(kind)

@@ -9,7 +9,7 @@ from .._model.supervision import Exit
 from ._parking import interruptible, uninterrupted
 from .context import Context
 from .departure import departure
-from .reply import EMPTY, Hand
+from .reply import EMPTY
 from .waiting import Latch
 from .within import within_actor
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._parking import Scope
     from .cell import Cell
     from .children import Children
-    from .reply import Ask
+    from .reply import Hand
 
 
 @final
@@ -101,12 +101,6 @@ class Incarnation:
             raise ActorStopped(f"this incarnation of {self.cell.path} has ended and receives no more messages")
         self.receiving = True
         self.become_ready()
-
-    def take_up(self, ask: Ask) -> None:
-        """A request was received."""
-        if self.hand is EMPTY:
-            self.hand = Hand()
-        self.hand.take_up(ask)
 
     def cancel(self) -> None:
         """End the behaviour and its tasks; their cleanup runs."""

@@ -130,11 +130,8 @@ class Mailbox(Generic[T]):
         """
         turn = self._turn
         turn.left -= 1  # `turn.count()`, spelled out here and in `poll`: a call is a tenth of what a message costs
-        return turn.left >= 0 and turn.clock() < turn.ends and self.accept(item, priority)
-
-    @uninterrupted
-    def accept(self, item: T, priority: int = DEFAULT_PRIORITY) -> bool:
-        """As `offer`, for a task that parks next, and so gives way in any case."""
+        if turn.left < 0 or turn.clock() >= turn.ends:
+            return False
         if self._blocked or self._queue.size >= self._capacity or self._closed is not None:
             return False
         self._queue.push(item, priority)
@@ -247,9 +244,7 @@ class Mailbox(Generic[T]):
         """
         if (self._queue.size or self._halted is not None) and not self._turn.count():
             await self._turn.give_way()
-        while self._halted is not None or self._held or not self._queue.size:
-            if self._ready():  # halted, and yet to be drained
-                break
+        while not (self._ready() if self._halted is not None else self._queue.size and not self._held):
             spot = self._receivers.join()
             try:
                 await spot.park()
