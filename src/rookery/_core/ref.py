@@ -78,7 +78,7 @@ class ActorRef(Generic[M_contra]):
 
     # ---- messages
 
-    async def send(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
+    async def send(self, message: M_contra | Askable[M_contra, object], *, priority: int = DEFAULT_PRIORITY) -> None:
         """Put a message into the actor's mailbox, waiting for room under ``Overflow.BLOCK``.
 
         Not every call is a checkpoint: a sender gives way after 64 messages or 1 ms, whichever is first. If
@@ -106,7 +106,7 @@ class ActorRef(Generic[M_contra]):
         if not mailbox.offer(message, priority):
             await mailbox.put(message, priority)
 
-    def send_nowait(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
+    def send_nowait(self, message: M_contra | Askable[M_contra, object], *, priority: int = DEFAULT_PRIORITY) -> None:
         """As `send`, but never waits.
 
         Raises:
