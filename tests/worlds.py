@@ -13,9 +13,11 @@ from typing import Any, Protocol, Self, TypeVar
 from anyio.lowlevel import checkpoint
 from hypothesis.stateful import RuleBasedStateMachine
 
+from rookery import System
+from rookery._core.system import engine_of
 from stepped import Job, Stepped
 
-AT_ONCE = 4
+AT_ONCE = 6
 """So many steps at most are taken together."""
 
 
@@ -88,7 +90,7 @@ class WorldMachine(RuleBasedStateMachine):
             return
         try:
             if not self._broken:
-                self.step(False, lambda: None, unseen)
+                self.rest()
                 self.finish()
         finally:
             self.stepped.run(self.release)
@@ -101,6 +103,16 @@ class WorldMachine(RuleBasedStateMachine):
     def start(self, number: int, fn: Callable[[], Awaitable[Any]]) -> None:
         """In the loop: start a numbered job."""
         self.jobs[number] = self.stepped.start(fn)
+
+    def cancel_job(self, number: int, native: bool) -> str:
+        """In the loop: cancel a job, unless it is done.
+
+        Returns:
+            "native" or "scope". Only in the first case is it sure that what it waits for raises: a scope spares who
+            has been woken.
+        """
+        job = self.jobs.get(number)
+        return "scope" if job is None else job.cancel(native)
 
     def done_jobs(self) -> list[tuple[int, Any]]:
         """Jobs that are done, and what came of them; those seen before are left out."""
@@ -117,6 +129,10 @@ class WorldMachine(RuleBasedStateMachine):
             self._broken = True
             self._carry_out(batch)
             self._broken = False
+
+    def rest(self) -> None:
+        """Take the steps that are pending, and let the loop come to rest."""
+        self.step(False, lambda: None, unseen)
 
     def a_tick(self) -> None:
         """Every task may have moved, or not yet, before the next step of this batch."""
@@ -146,6 +162,13 @@ class WorldMachine(RuleBasedStateMachine):
         if not self.worlds:
             others = sorted({str(_differences(world.look(), seen)) for world in possible}, key=len)
             raise AssertionError(f"seen:\n  {seen}\npossible instead:\n  " + "\n  ".join(others[:10]))
+
+
+def set_turns(system: System, clock: Iterator[float]) -> None:
+    """Measure the turns of a system's tasks by this clock instead of real time, which no test can repeat."""
+    turn = engine_of(system).turn
+    turn.clock = lambda: next(clock)
+    turn.renew()
 
 
 def unseen(world: Any) -> list[tuple[None, Any]]:

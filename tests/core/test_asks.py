@@ -306,6 +306,36 @@ async def test_a_forward_of_a_wrong_type_leaves_the_request_in_hand() -> None:
         assert await ref.ask(Double(1)) == -1
 
 
+async def test_a_request_that_is_forwarded_to_an_asker_who_has_left_is_a_dead_letter() -> None:
+    """It closes no circle, because nobody waits for it: it is skipped when it comes up, and counted."""
+
+    async def router(ctx: Context[Double], back: list[ActorRef[Any]]) -> None:
+        request = await ctx.receive()
+        await crashed.wait()
+        ctx.forward(request, back[0])
+        await ctx.receive()
+
+    async def asker(ctx: Context[Any], other: ActorRef[Double]) -> None:
+        if ctx.incarnation == 1:
+            ctx.ready()
+            with anyio.move_on_after(0.01):
+                await other.ask(Double(1))
+            raise ValueError
+        crashed.set()
+        await ctx.receive()
+
+    crashed = anyio.Event()
+    back: list[ActorRef[Any]] = []
+    async with open_system() as system:
+        other = await system.spawn(router, back)
+        spec = child(asker, other)
+        back.append(spec.ref)
+        await system.spawn(spec)
+        await crashed.wait()
+        await settle()
+        assert reasons(system) == {Reason.EXPIRED: 1}
+
+
 # ---- deadlines
 
 

@@ -62,7 +62,7 @@ async def ask(resolve: Callable[[object, int], Cell], request: object, priority:
 def forward(slot: Ask, target: Cell) -> None:
     """Queue a request that another actor hands on. It never waits and never raises: an error is the asker's."""
     try:
-        if slot.asker is not None and not slot.settled:
+        if slot.asker is not None and not (slot.settled or slot.asker_left):
             _refuse_circle(slot.asker, target)
         slot.target = target
         target.mailbox.put_nowait(slot, slot.priority)
