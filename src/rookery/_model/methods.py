@@ -214,7 +214,9 @@ def _is_generator(owner: type, name: str) -> TypeError:
 
 def _no_method(given: object) -> TypeError:
     name = str(getattr(given, "__name__", ""))
-    if inspect.ismethod(given):
+    if inspect.ismethod(given) and inspect.isclass(given.__self__):
+        why = "is a class method"
+    elif inspect.ismethod(given):
         why = f"is the method of one instance: write `{type(given.__self__).__name__}.{name}`"
     elif name.startswith("_"):
         why = "is private"
