@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -837,3 +839,28 @@ async def test_a_child_in_the_queue_of_its_crashing_owner_does_not_hold_it_up(re
             for _ in range(3):  # the owner settles once before it crashes
                 await settle()
             assert outcomes == ["told"]
+
+
+async def test_an_error_that_was_answered_is_let_go_of_with_its_last_use() -> None:
+    """It is part of no circle of references: what its frames hold does not wait for the garbage collector."""
+
+    class RefusedError(Exception):
+        pass
+
+    async def refusing(ctx: Context[Double]) -> None:
+        async for request in ctx:
+            ctx.fail(request, RefusedError("no"))
+
+    seen: weakref.ref[RefusedError] | None = None
+    async with open_system() as system:
+        ref = await system.spawn(refusing)
+        gc.disable()
+        try:
+            try:
+                await ref.ask(Double(1))
+            except RefusedError as error:
+                seen = weakref.ref(error)
+            assert seen is not None
+            assert seen() is None
+        finally:
+            gc.enable()

@@ -56,7 +56,10 @@ async def ask(resolve: Callable[[object, int], Cell], request: object, priority:
             asker.asking = None
         if alarm is not None:
             alarm.cancel()
-    return slot.answer()
+    try:
+        return slot.answer()
+    finally:
+        del slot  # an error's traceback holds this frame, and this frame would hold the error
 
 
 def forward(slot: Ask, target: Cell) -> None:

@@ -67,7 +67,7 @@ class Ask:
             try:
                 raise self._error
             finally:
-                del self  # the error's traceback holds this frame, and this frame would hold the error
+                del self  # as in `ask`, which calls this
         return self._value
 
     def abandon(self) -> None:
