@@ -75,14 +75,16 @@ class Meter:
 
     instructions: int = 0
     calls: int = 0
+    _traced_before: Any = attrs.field(default=None, init=False, eq=False, repr=False)
 
     def __enter__(self) -> Self:
+        self._traced_before = sys.gettrace()  # coverage's, in a test run
         sys._getframe().f_trace_opcodes = True  # from 3.12 on, `settrace` looks whether any frame wants to be told
         sys.settrace(self._on_call)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._traced_before)
 
     def _on_call(self, frame: FrameType, _event: str, _argument: object) -> Any:
         if _is_own(frame):
