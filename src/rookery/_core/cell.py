@@ -239,6 +239,7 @@ class Cell:
 
     # ---- pausing
 
+    @uninterrupted
     def pause(self) -> None:
         """Hand out no more messages."""
         self._refuse_if_ending("paused")
@@ -246,6 +247,7 @@ class Cell:
         if self.state is ActorState.RUNNING:
             self._happen(LifeEvent.PAUSE)
 
+    @uninterrupted
     def resume(self) -> None:
         """Hand out messages again."""
         self._refuse_if_ending("resumed")

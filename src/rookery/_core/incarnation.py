@@ -85,6 +85,7 @@ class Incarnation:
         crash = self._crash()
         cell.incarnation_ended(self._exit(crash), self._interrupt)
 
+    @uninterrupted
     def become_ready(self) -> None:
         """The end of start-up. Idempotent, and nothing once the behaviour has ended."""
         if not self.ready and not self._over:
@@ -113,6 +114,7 @@ class Incarnation:
         self._failures += (error,)
         self._scope.cancel()
 
+    @uninterrupted
     def start_soon(self, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None) -> None:
         """Run a further task, ended with the behaviour.
 
