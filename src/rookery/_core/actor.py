@@ -142,9 +142,8 @@ class ClassBehaviour:
         actor.__run_in__(ctx)
         service = (_OneByOne if actor.concurrency == 1 else _AtOnce)(actor)
         await _run(actor.on_start)
-        ctx.ready()
         try:
-            await service.run()
+            await service.run()  # which receives, and so is ready
         except GeneratorExit:
             raise  # the loop itself was torn down; there is nothing left to await with
         except BaseException as error:
