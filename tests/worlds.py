@@ -17,15 +17,19 @@ from rookery import System
 from rookery._core.system import engine_of
 from stepped import Job, Stepped
 
-AT_ONCE = 6
-"""So many steps at most are taken together."""
-
 
 class World(Protocol):
     """One state that the thing under test may be in; hashable."""
 
     def moves(self) -> Iterator[Self]:
         """The worlds that one move of one task leads to."""
+        ...
+
+    def inevitable(self) -> Self | None:
+        """Where one move leads that will be made in any case and makes no difference to the others, if there is one.
+
+        With it the other moves need not be tried in every order. It may count on no further step being taken.
+        """
         ...
 
     def look(self) -> dict[str, Any]:
@@ -52,7 +56,8 @@ def reachable(worlds: Iterable[W], only_at_rest: bool = False) -> set[W]:
         world = todo.pop()
         if world not in found:
             found.add(world)
-            following = list(world.moves())
+            inevitable = world.inevitable() if only_at_rest else None
+            following = list(world.moves()) if inevitable is None else [inevitable]
             todo.extend(following)
             if following:
                 moving.add(world)
@@ -66,6 +71,8 @@ class WorldMachine(RuleBasedStateMachine):
     """
 
     backend: tuple[str, dict[str, Any]]
+    at_once = 6
+    """So many steps at most are taken together: the more, the more worlds there are."""
 
     def begin(self, world: Any) -> None:
         self.stepped = Stepped(self.backend)
@@ -124,7 +131,7 @@ class WorldMachine(RuleBasedStateMachine):
     def step(self, together: bool, do: Callable[[], Any], model: Model) -> None:
         """Do something in the loop, a plain call or an async one, now or together with the steps that follow."""
         self._batch.append((do, model))
-        if not together or len(self._batch) == AT_ONCE:
+        if not together or len(self._batch) == self.at_once:
             batch, self._batch = self._batch, []
             self._broken = True
             self._carry_out(batch)
