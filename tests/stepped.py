@@ -44,9 +44,12 @@ class _StandingClock:
     def jump(self, seconds: float) -> None:
         self._now += seconds
         while self._timers and self._timers[0].when() <= self._now:
-            timer = heappop(self._timers)
-            if not timer.cancelled():
-                self.call_soon(timer._run)
+            self.call_soon(_ring, heappop(self._timers))
+
+
+def _ring(timer: asyncio.TimerHandle) -> None:
+    if not timer.cancelled():
+        timer._run()
 
 
 def _standing(base: Any) -> type:

@@ -598,7 +598,9 @@ class AskMachine(WorldMachine):
     @rule(which=st.sampled_from([0, 1, 2, -1]), native=TOGETHER, together=TOGETHER)
     def cancel(self, which: int, native: bool, together: bool) -> None:
         """One who asks; the oldest is number 0."""
+        self.cancel_asker(self.askers[which % len(self.askers)], native, together)
 
+    def cancel_asker(self, number: int, native: bool, together: bool) -> None:
         def model(world: Asking) -> list[tuple[str, Asking]]:
             ask = next((ask for ask in world.asks if ask.number == number and ask.waiting), None)
             if ask is None:
@@ -606,7 +608,6 @@ class AskMachine(WorldMachine):
             cancelled = world.with_ask(ask, cancelled=True)
             return [("scope", cancelled), ("native", cancelled.with_ask(ask, doomed=True))]
 
-        number = self.askers[which % len(self.askers)]
         self.step(together, lambda: self.cancel_job(number, native), model)
 
     @rule(together=TOGETHER)
@@ -639,6 +640,11 @@ class AskMachine(WorldMachine):
         errand = Errand(number, what, which)
         self.step(together, lambda: self.refs[at].send_nowait(errand, priority=priority), model)
 
+    @rule(at=ACTORS, which=WHICH, together=TOGETHER)
+    def tell_to_ask(self, at: int, which: int, together: bool) -> None:
+        """Its main task asks, which may close a circle."""
+        self.tell(at=at, what="ask", which=which, priority=255, together=together)
+
     @rule(at=ACTORS, what=st.sampled_from([*ANSWERS, "crash"]), which=WHICH, together=TOGETHER)
     def tell_a_task(self, at: int, what: str, which: int, together: bool) -> None:
         """A further task of the actor acts on it."""
@@ -659,6 +665,18 @@ class AskMachine(WorldMachine):
         item = Item(0, 128, what, which)
         errand = Errand(0, what, which)
         self.step(together, lambda: self.desks[at].act(errand), lambda world: [world.answered(at, item)])
+
+    @rule(at=ACTORS, what=st.sampled_from(ANSWERS), native=TOGETHER, answer_first=TOGETHER, together=TOGETHER)
+    def answer_and_cancel(self, at: int, what: str, native: bool, answer_first: bool, together: bool) -> None:
+        """An answer comes in the tick in which its asker is cancelled."""
+        hand = [request.number for request in self.desks[at].hand]
+        if not hand or hand[0] not in self.askers:
+            return
+        if answer_first:
+            self.answer(at=at, what=what, which=0, together=True)
+        self.cancel_asker(hand[0], native, together or not answer_first)
+        if not answer_first:
+            self.answer(at=at, what=what, which=0, together=together)
 
     # ---- their lives
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -263,20 +264,30 @@ class MailboxMachine(WorldMachine):
         self.step(together, lambda: self.cancel_job(task.number, native), model)
 
     @precondition(lambda self: self.tasks)
-    @rule(cancel_first=TOGETHER, native=TOGETHER, together=TOGETHER)
-    def wake_and_cancel(self, cancel_first: bool, native: bool, together: bool) -> None:
-        """The oldest task is given what it waits for, if it is its turn, and is cancelled in the same tick."""
+    @rule(how=st.sampled_from(["scope", "native", "time"]), wake_first=TOGETHER, together=TOGETHER)
+    def wake_and_interrupt(self, how: str, wake_first: bool, together: bool) -> None:
+        """The oldest task is given what it waits for, if it is its turn, and is interrupted in the same tick."""
         task = self.tasks[0]
-        if cancel_first:
-            self.cancel_task(task, native, True)
-        if task.priority is None:
-            self.put_nowait(128, not cancel_first or together)
+        wake = functools.partial(self.put_nowait, 128) if task.priority is None else self.get_nowait
+        if wake_first:
+            wake(together=True)
+        if how == "time":
+            self.time_out(together or not wake_first)
         else:
-            self.get_nowait(not cancel_first or together)
-        if not cancel_first:
-            self.cancel_task(task, native, together)
+            self.cancel_task(task, how == "native", together or not wake_first)
+        if not wake_first:
+            wake(together=together)
 
-    @precondition(lambda self: any(task.timed for task in self.tasks))
+    @precondition(lambda self: len(self.tasks) < 6)
+    @rule(puts=TOGETHER, timed=TOGETHER, ticks=st.integers(0, 3), native=TOGETHER, together=TOGETHER)
+    def arrive_and_cancel(self, puts: bool, timed: bool, ticks: int, native: bool, together: bool) -> None:
+        """Before its first step, or wherever it is then."""
+        task = Task(self.next_number(), timed, 128 if puts else None)
+        self.arrive(task, True)
+        for _ in range(ticks):
+            self.a_tick()
+        self.cancel_task(task, native, together)
+
     @rule(together=TOGETHER)
     def time_out(self, together: bool) -> None:
         """Whoever waits with a timeout has waited long enough."""
