@@ -1,4 +1,4 @@
-"""`Actor` classes at their end: `on_stop` after whatever came before, and requests that are served several at once."""
+"""`Actor` classes at their end: `on_stop` after whatever came before."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ from typing import Any
 import anyio
 import pytest
 
-from recorder import Log, Outcome, Recorder
+from recorder import Log, Outcome, Pair, Recorder
 from rookery import (
     ActorCrashed,
     ActorRef,
     ActorStopped,
-    AskTimeout,
     Context,
     Reason,
     Restart,
     child,
     open_system,
-    request_for,
 )
 from rookery._core.actor import class_behaviour
 from support import settle
-
-
-class Pair(Recorder):
-    """Serves two requests at once."""
-
-    concurrency = 2
-
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, Pair], ids=["one by one", "two at once"])
 
@@ -73,7 +64,7 @@ async def test_what_takes_too_long_to_stop_is_cancelled_and_then_stopped(kind: t
     """Its asker gets `ActorStopped`; `on_stop` may await all the same."""
     log: Log = []
     async with open_system() as system, anyio.create_task_group() as tasks:
-        ref = await system.spawn(child(kind, log).options(stop_timeout=0.05))
+        ref = await system.spawn(child(kind, log).options(stop_timeout=0.1))
         asker = Outcome(tasks, lambda: ref.call(Recorder.work, "a"))
         await settle()
         await ref.stop()
@@ -113,7 +104,7 @@ async def test_leaving_a_cancelled_block_stops_in_order(kind: type[Recorder]) ->
 
     with anyio.CancelScope() as scope:
         async with open_system() as system:
-            first = await system.spawn(child(kind, log).options(stop_timeout=0.05))
+            first = await system.spawn(child(kind, log).options(stop_timeout=0.1))
             await system.spawn(kind, log)
             await end_them(first)
             await anyio.sleep_forever()
@@ -243,7 +234,7 @@ async def test_what_a_stop_raises_after_a_cancellation_is_a_crash() -> None:
     """The cancellation does not hide it."""
     log: Log = []
     async with open_system() as system:
-        ref = await system.spawn(child(Failing, log).options(stop_timeout=0.02))
+        ref = await system.spawn(child(Failing, log).options(stop_timeout=0.1))
         await ref.cast(Recorder.work, "a")
         await settle()
         await ref.stop()
@@ -264,93 +255,7 @@ async def test_what_no_actor_may_handle_leaves_the_block_after_the_stop(kind: ty
     assert log == ["init", "start"] * 2 + ["crash", "stop", "stop"]
 
 
-# ---- several requests at once
-
-
-async def test_no_more_requests_are_taken_than_may_run_at_once() -> None:
-    """The rest stays in the mailbox, in its order, and takes the place of what ends."""
-    gates = {name: anyio.Event() for name in "abcd"}
-    log: Log = []
-
-    class Gated(Pair):
-        async def wait(self, name: str) -> str:
-            self.log.append(f"{name} begins")
-            await gates[name].wait()
-            return name
-
-    async with open_system() as system, anyio.create_task_group() as tasks:
-        ref = await system.spawn(Gated, log)
-        askers = []
-        for name in gates:
-            askers.append(Outcome(tasks, lambda name=name: ref.call(Gated.wait, name)))
-            await settle()
-        assert log[2:] == ["a begins", "b begins"]
-        assert (ref.statistics().queued, ref.statistics().unanswered) == (2, 2)
-        gates["b"].set()
-        await settle()
-        assert log[4:] == ["c begins"]
-        assert [asker.value for asker in askers] == [None, "b", None, None]
-        for gate in gates.values():
-            gate.set()
-        await settle()
-        assert [asker.value for asker in askers] == list("abcd")
-        assert ref.statistics().unanswered == 0
-
-
-async def test_several_at_once_have_deadlines_and_refusals_each_of_its_own() -> None:
-    """One is cut off, one refuses, and neither disturbs the other or the actor."""
-    gate, log = anyio.Event(), []
-    async with open_system() as system, anyio.create_task_group() as tasks:
-        ref = await system.spawn(Pair, log, gate)
-        patient = Outcome(tasks, lambda: ref.call(Recorder.work, "a"))
-        with pytest.raises(KeyError, match="no"):
-            await ref.call(Recorder.refuse)
-        with pytest.raises(AskTimeout):
-            await ref.ask(request_for(Recorder.work, "b"), timeout=0.01)
-        gate.set()
-        await settle()
-        assert patient.value == "a"
-        assert ref.statistics().restarts == 0
-    assert log == ["init", "start", "a begins", "b begins", "b cancelled", "a ends", "stop"]
-
-
-async def test_one_object_asked_twice_at_once_leaves_nobody_waiting() -> None:
-    """The two cannot be told apart: the deadline of the one is that of the other."""
-    log: Log = []
-    async with open_system() as system, anyio.create_task_group() as tasks:
-        ref = await system.spawn(Pair, log)
-        request = request_for(Recorder.work, "same")
-        hasty = Outcome(tasks, lambda: ref.ask(request, timeout=0.02))
-        await settle()
-        patient = Outcome(tasks, lambda: ref.ask(request))
-        with anyio.fail_after(5):
-            while patient.value is None:
-                await settle()
-        assert isinstance(hasty.value, AskTimeout)
-        assert isinstance(patient.value, AskTimeout)
-        assert ref.statistics().unanswered == 0
-
-
-async def test_a_method_that_does_not_end_does_not_hold_up_the_stop_for_ever() -> None:
-    """After another stop timeout `on_stop` is called all the same."""
-    stopped, log = anyio.Event(), []
-
-    class Deaf(Pair):
-        async def insist(self) -> None:
-            with anyio.CancelScope(shield=True):
-                await stopped.wait()
-
-        async def on_stop(self) -> None:
-            await super().on_stop()
-            stopped.set()
-
-    async with open_system() as system:
-        ref = await system.spawn(child(Deaf, log).options(stop_timeout=0.02))
-        await ref.cast(Deaf.insist)
-        await settle()
-        with anyio.fail_after(5):
-            await ref.stop()
-    assert log == ["init", "start", "stop"]
+# ---- what ends with it
 
 
 async def test_the_tasks_of_an_actor_class_end_after_its_stop() -> None:

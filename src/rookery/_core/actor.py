@@ -224,45 +224,53 @@ class _OneByOne:
 class _AtOnce(_OneByOne):
     """Serves several requests at once, each in a task of the actor."""
 
-    __slots__ = ("_one_ended", "_scopes")
+    __slots__ = ("_closed", "_one_ended", "_scopes", "_started")
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
-        self._scopes: set[anyio.CancelScope] = set()
+        self._started = 0  # tasks that have not ended
+        self._scopes: set[anyio.CancelScope] = set()  # of those that have got as far as serving
+        self._closed = False
         self._one_ended: Latch | None = None
 
     @uninterrupted
     async def run(self) -> None:
         try:
             async for request in self._ctx:
-                scope = anyio.CancelScope()
-                self._scopes.add(scope)
-                self._ctx.start_soon(self._serve_beside, scope, request)
-                await self._fewer_than(self._actor.concurrency)
-            await self._fewer_than(1)
+                self._started += 1
+                self._ctx.start_soon(self._serve_beside, request)
+                while self._started >= self._actor.concurrency:
+                    await self._end_of_one()
+            while self._started:
+                await self._end_of_one()
         except GeneratorExit:
             raise
         except BaseException:
+            self._closed = True
             for scope in self._scopes:
                 scope.cancel()
             with _grace(self._cell):  # what `on_stop` closes is not closed while they still use it
-                await self._fewer_than(1)
+                while self._scopes:
+                    await self._end_of_one()
             raise
 
     @uninterrupted
-    async def _serve_beside(self, scope: anyio.CancelScope, request: MethodRequest[Any]) -> None:
-        try:
-            with scope:
+    async def _serve_beside(self, request: MethodRequest[Any]) -> None:
+        if self._closed:
+            return
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
                 await self._serve(request)
-        finally:
-            self._scopes.discard(scope)
-            if self._one_ended is not None:
-                self._one_ended.set()
+            finally:
+                self._scopes.discard(scope)
+                self._started -= 1
+                if self._one_ended is not None:
+                    self._one_ended.set()
 
-    async def _fewer_than(self, number: int) -> None:
-        while len(self._scopes) >= number:
-            self._one_ended = Latch(self._cell.engine.loop)
-            await self._one_ended.wait()
+    async def _end_of_one(self) -> None:
+        self._one_ended = Latch(self._cell.engine.loop)
+        await self._one_ended.wait()
 
 
 async def _stop(actor: Actor, cell: Cell, reason: BaseException | None = None) -> None:

@@ -1,0 +1,128 @@
+"""`Actor` classes that serve several requests at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from recorder import Log, Outcome, Pair, Recorder
+from rookery import ActorRef, AskTimeout, child, open_system, request_for
+from rookery._core.ref import cell_of
+from support import settle
+
+
+def cancel(ref: ActorRef[Any]) -> None:
+    """As when its time is over."""
+    cell = cell_of(ref)
+    assert cell is not None
+    cell.cancel()
+
+
+async def test_no_more_requests_are_taken_than_may_run_at_once() -> None:
+    """The rest stays in the mailbox, in its order, and takes the place of what ends."""
+    gates = {name: anyio.Event() for name in "abcd"}
+    log: Log = []
+
+    class Gated(Pair):
+        async def wait(self, name: str) -> str:
+            self.log.append(f"{name} begins")
+            await gates[name].wait()
+            return name
+
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(Gated, log)
+        askers = []
+        for name in gates:
+            askers.append(Outcome(tasks, lambda name=name: ref.call(Gated.wait, name)))
+            await settle()
+        assert log[2:] == ["a begins", "b begins"]
+        assert (ref.statistics().queued, ref.statistics().unanswered) == (2, 2)
+        gates["b"].set()
+        await settle()
+        assert log[4:] == ["c begins"]
+        assert [asker.value for asker in askers] == [None, "b", None, None]
+        for gate in gates.values():
+            gate.set()
+        await settle()
+        assert [asker.value for asker in askers] == list("abcd")
+        assert ref.statistics().unanswered == 0
+
+
+async def test_several_at_once_have_deadlines_and_refusals_each_of_its_own() -> None:
+    """One is cut off, one refuses, and neither disturbs the other or the actor."""
+    gate, log = anyio.Event(), []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(Pair, log, gate)
+        patient = Outcome(tasks, lambda: ref.call(Recorder.work, "a"))
+        with pytest.raises(KeyError, match="no"):
+            await ref.call(Recorder.refuse)
+        with pytest.raises(AskTimeout):
+            await ref.ask(request_for(Recorder.work, "b"), timeout=0.1)
+        gate.set()
+        await settle()
+        assert patient.value == "a"
+        assert ref.statistics().restarts == 0
+    assert log == ["init", "start", "a begins", "b begins", "b cancelled", "a ends", "stop"]
+
+
+async def test_one_object_asked_twice_at_once_leaves_nobody_waiting() -> None:
+    """The two cannot be told apart: the deadline of the one is that of the other."""
+    log: Log = []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(Pair, log)
+        request = request_for(Recorder.work, "same")
+        hasty = Outcome(tasks, lambda: ref.ask(request, timeout=0.1))
+        await settle()
+        patient = Outcome(tasks, lambda: ref.ask(request))
+        with anyio.fail_after(5):
+            while patient.value is None:
+                await settle()
+        assert isinstance(hasty.value, AskTimeout)
+        assert isinstance(patient.value, AskTimeout)
+        assert ref.statistics().unanswered == 0
+
+
+async def test_a_method_that_does_not_end_does_not_hold_up_the_stop_for_ever() -> None:
+    """After another stop timeout `on_stop` is called all the same."""
+    stopped, log = anyio.Event(), []
+
+    class Deaf(Pair):
+        async def insist(self) -> None:
+            with anyio.CancelScope(shield=True):
+                await stopped.wait()
+
+        async def on_stop(self) -> None:
+            stopped.set()
+            await super().on_stop()
+
+    async with open_system() as system:
+        ref = await system.spawn(child(Deaf, log).options(stop_timeout=0.1))
+        await ref.cast(Deaf.insist)
+        await settle()
+        with anyio.fail_after(5):
+            await ref.stop()
+    assert log == ["init", "start", "stop"]
+
+
+async def test_no_request_begins_once_the_stop_has() -> None:
+    """Also not one whose task was started, and has not had its first turn when the actor is cancelled."""
+
+    class Careful(Pair):
+        async def on_stop(self) -> None:
+            self.log.append("stopping")
+            await super().on_stop()
+
+    async with open_system() as system:
+        for _ in range(50):  # on trio, chance says which task has its turn first
+            log: Log = []
+            ref = await system.spawn(child(Careful, log))
+            await ref.pause()
+            await ref.cast(Recorder.note, "x")
+            await ref.resume()
+            await checkpoint()
+            cancel(ref)
+            await ref.wait_stopped()
+            assert log in (["init", "start", "stopping", "stop"], ["init", "start", "x", "stopping", "stop"])
