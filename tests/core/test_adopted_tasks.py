@@ -112,6 +112,7 @@ async def test_whatever_is_awaited_can_be_adopted(fn: Callable[[], Awaitable[obj
         ref = await system.spawn(task(fn))
         await settle()
         assert (ref.name, ref.state) == (name, ActorState.RUNNING)
+    assert repr(task(fn)) == f"<AdoptedTask {name}>"
 
 
 async def test_functions_that_hide_their_arguments_are_called_all_the_same() -> None:

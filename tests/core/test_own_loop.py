@@ -99,7 +99,10 @@ def test_two_loops_that_take_turns_in_one_thread(new_loop: Any) -> None:
 @pytest.mark.parametrize("first", ["asyncio", "trio"])
 @pytest.mark.parametrize("second", ["asyncio", "trio"])
 def test_a_reference_that_outlived_its_loop(first: str, second: str) -> None:
-    """Its actor has stopped, which a sender is told; whatever would wait there is told that it is another loop."""
+    """Its actor has stopped, and it is another loop: whoever does not wait is told the first, and who stops it the second.
+
+    A sender that has to give way is told that it is another loop; so is an asker, unless trio runs both.
+    """
 
     async def leave_behind() -> tuple[System, ActorRef[Any]]:
         async with open_system() as system:
@@ -107,9 +110,9 @@ def test_a_reference_that_outlived_its_loop(first: str, second: str) -> None:
 
     async def find() -> None:
         with pytest.raises(ActorStopped, match="/recorder is stopped"):
-            await ref.send(1)
-        with pytest.raises(ActorStopped, match="/recorder is stopped"):
             ref.send_nowait(1)
+        with pytest.raises((ActorStopped, WrongLoop)):
+            await ref.send(1)
         await refused_at_once(system, ref)
         await asks_are_refused_at_once(ref, ActorStopped, WrongLoop)
 
