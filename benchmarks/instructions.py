@@ -93,9 +93,9 @@ def _instructions_of_process(loop: str, name: str, operations: int) -> int:
 def run(loop: str, name: str, operations: str) -> None:
     """Do the operations: what the measured process is for."""
     gc.disable()  # how often it runs depends on everything that was imported
-    vars(turn).update(SECONDS=math.inf)  # fifty times slower, a turn would end by its time and not by its messages
+    turn.__dict__.update(SECONDS=math.inf)  # fifty times slower, a turn would end by its time and not by its messages
     # The order in which trio runs what is ready is random; this is how it lets Hypothesis repeat a run.
-    scheduler = vars(importlib.import_module("trio._core._run"))
+    scheduler = importlib.import_module("trio._core._run").__dict__
     scheduler["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
     scheduler["_r"].seed(0)
     measure, _ = OPERATIONS[name]

@@ -260,7 +260,7 @@ async def _left_behind(operation: Callable[[], Awaitable[object]], count: int) -
 
 def measure(loop: str) -> Costs:
     """The costs on one loop, in this process."""
-    vars(turn).update(SECONDS=math.inf)  # tracing is slow: a turn ends by its messages here, never by its time
+    turn.__dict__.update(SECONDS=math.inf)  # tracing is slow: a turn ends by its messages here, never by its time
     costs: Costs = {}
     for name, operation in OPERATIONS.items():
         meter = anyio.run(operation, COUNT, **LOOPS[loop])
