@@ -9,9 +9,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from recorder import Log, Outcome, Pair, Recorder
-from rookery import ActorRef, AskTimeout, child, open_system, request_for
+from rookery import ActorRef, AskTimeout, Restart, child, open_system, request_for
 from rookery._core.ref import cell_of
-from support import settle
+from support import settle, settle_shielded
 
 
 def cancel(ref: ActorRef[Any]) -> None:
@@ -83,6 +83,27 @@ async def test_one_object_asked_twice_at_once_leaves_nobody_waiting() -> None:
         assert isinstance(hasty.value, AskTimeout)
         assert isinstance(patient.value, AskTimeout)
         assert ref.statistics().unanswered == 0
+
+
+async def test_what_a_stop_closes_is_used_by_no_method_any_more() -> None:
+    """`on_stop` comes after the cleanup of what a crash has cancelled."""
+
+    class Tidy(Pair):
+        async def hold(self) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                await settle_shielded()
+                self.log.append("tidied up")
+
+    log: Log = []
+    async with open_system() as system:
+        ref = await system.spawn(child(Tidy, log).options(restart=Restart.TEMPORARY))
+        await ref.cast(Tidy.hold)
+        await settle()
+        await ref.cast(Recorder.crash, ValueError("boom"))
+        await ref.wait_stopped()
+    assert log == ["init", "start", "crash", "tidied up", "stop"]
 
 
 async def test_a_method_that_does_not_end_does_not_hold_up_the_stop_for_ever() -> None:

@@ -68,3 +68,48 @@ def test_ctrl_c_stops_what_was_started_and_nothing_else(kind: type[Recorder], fu
     assert interrupts is not None
     assert rest is None or rest.split(ActorStopped)[1] is None
     assert log.count("stop") == log.count("start")
+
+
+class Struck(Recorder):
+    """Ctrl-C comes in the middle of its own code."""
+
+    def __init__(self, log: Log, where: str) -> None:
+        super().__init__(log)
+        self.where = where
+        self.strike("__init__")
+
+    async def on_start(self) -> None:
+        self.strike("on_start")
+
+    async def on_stop(self) -> None:
+        self.strike("on_stop")
+
+    async def serve(self) -> None:
+        self.strike("serve")
+
+    def strike(self, where: str) -> None:
+        if where == self.where:
+            signal.raise_signal(signal.SIGINT)
+            self.log.append("went on")
+
+
+class StruckPair(Struck):
+    concurrency = 2
+
+
+@pytest.mark.parametrize("kind", [Struck, StruckPair])
+@pytest.mark.parametrize("where", ["__init__", "on_start", "serve", "on_stop"])
+def test_ctrl_c_lands_in_the_code_of_the_class_at_once(kind: type[Struck], where: str) -> None:
+    """Which is not protected, as the core around it is."""
+    log: Log = []
+
+    async def main() -> None:
+        async with open_system() as system:
+            ref = await system.spawn(kind, log, where)
+            await ref.cast(Struck.serve)
+            await ref.stop(drain=True)
+
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as raised:
+        trio.run(main)
+    assert BaseExceptionGroup("", [raised.value]).subgroup(KeyboardInterrupt) is not None
+    assert log == ["init"]
