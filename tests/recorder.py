@@ -61,6 +61,7 @@ class Outcome:
     def __init__(self, tasks: anyio.abc.TaskGroup, call: Callable[[], Any]) -> None:
         self.value: Any = None
         self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
         tasks.start_soon(self._run, call)
 
     async def _run(self, call: Callable[[], Any]) -> None:
@@ -69,3 +70,4 @@ class Outcome:
                 self.value = await call()
             except Exception as error:  # noqa: BLE001
                 self.value = error
+        self.done.set()

@@ -78,8 +78,7 @@ async def test_one_object_asked_twice_at_once_leaves_nobody_waiting() -> None:
         await settle()
         patient = Outcome(tasks, lambda: ref.ask(request))
         with anyio.fail_after(5):
-            while patient.value is None:
-                await settle()
+            await patient.done.wait()
         assert isinstance(hasty.value, AskTimeout)
         assert isinstance(patient.value, AskTimeout)
         assert ref.statistics().unanswered == 0
