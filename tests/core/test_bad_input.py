@@ -237,7 +237,10 @@ async def test_a_coroutine_that_comes_too_late_is_closed() -> None:
     [
         (not_async, r"got <function not_async at .*, which is not async: write `async def behaviour"),
         (lambda ctx: None, r"got <function <lambda> at .*, which is not async: write `async def behaviour"),
-        (Note, r"got <class .*Note'>, a class: derive it from `Actor`, pass an instance whose `__call__` is async, or write `async def"),
+        (
+            Note,
+            r"got <class .*Note'>, a class: derive it from `Actor`, pass an instance whose `__call__` is async, or write `async def",
+        ),
         (
             generator,
             r"got <function generator at .*, which has a `yield` in it .*: take that out, and write `async def",
