@@ -94,6 +94,8 @@ class Ask:
     """Of what its patience is, if it has one: a "timeout" of its own, or the enclosing "scope"."""
     asker: int | None = None
     """The actor whose main task asks."""
+    task_of: int | None = None
+    """The actor of which a further task asks."""
     stage: str = "new"
     """Then "started", and "arrived" at the mailbox."""
     deadline: float = math.inf
@@ -168,7 +170,7 @@ class Asking:
             if actor.phase == "starting":
                 return self.with_actor(at, phase="running")
         for ask in self.asks:
-            if ask.waiting and ask.asker is None and not (ask.cancelled or ask.deadline <= self.now):
+            if ask.waiting and ask.asker is ask.task_of is None and not (ask.cancelled or ask.deadline <= self.now):
                 if ask.stage == "new":
                     return self.with_ask(ask, stage="started", deadline=self.deadline_of(ask))
                 if ask.settled is not None:
@@ -206,7 +208,8 @@ class Asking:
         if actor.phase == "starting":
             yield self.with_actor(at, phase="running")
         elif actor.phase == "leaving":
-            yield self.left(at)
+            if all(ask.task_of != at or not ask.waiting for ask in self.asks):
+                yield self.left(at)
         elif actor.phase == "running":
             for task in actor.tasks:
                 yield self.with_actor(at, tasks=actor.tasks - {task}).acted(at, task, in_main=False)
@@ -317,12 +320,15 @@ class Asking:
                 return self.with_actor(at, crashing=True)
             case "return":
                 return self.leaves(at)
+            case "ask" if in_main:
+                return self.asks_in_main(at, item)
             case "ask":
-                return self.asks_from_main(at, item)
+                ask = Ask(-item.number, item.which % len(self.actors), 128, task_of=at)
+                return evolve(self, asks=(*self.asks, ask))
             case _:
                 return self.answered(at, item)[1]
 
-    def asks_from_main(self, at: int, item: Item) -> Asking:
+    def asks_in_main(self, at: int, item: Item) -> Asking:
         target = item.which % len(self.actors)
         if self.closes_circle(at, target):
             return evolve(self, outcomes=self.outcomes | {(-item.number, "AskCycle")})
@@ -365,7 +371,9 @@ class Asking:
     def leaves(self, at: int) -> Asking:
         """The main task is over."""
         actor = self.actors[at]
-        return self.with_actor(at, phase="leaving", crashed=actor.crashing, crashing=False, tasks=frozenset())
+        asks = tuple(evolve(ask, cancelled=True) if ask.task_of == at and ask.waiting else ask for ask in self.asks)
+        after = evolve(self, asks=asks)
+        return after.with_actor(at, phase="leaving", crashed=actor.crashing, crashing=False, tasks=frozenset())
 
     def left(self, at: int) -> Asking:
         """The incarnation is over."""
@@ -448,7 +456,7 @@ class Desk:
                 elif received.what == "return":
                     return
                 elif received.what == "ask":
-                    await self.machine.ask_from_main(received)
+                    await self.machine.ask_as_actor(received)
                 else:
                     self.act(received)
         finally:
@@ -480,7 +488,10 @@ class Desk:
 
         async def act() -> None:
             await checkpoint()
-            self.act(errand)
+            if errand.what == "ask":
+                await self.machine.ask_as_actor(errand)
+            else:
+                self.act(errand)
 
         assert self.context is not None
         self.context.start_soon(act)
@@ -491,15 +502,21 @@ class AskMachine(WorldMachine):
 
     at_once = 4
 
-    @initialize(overflow=st.sampled_from([Overflow.BLOCK, Overflow.BLOCK, *Overflow]), short_turns=TOGETHER)
-    def open(self, overflow: Overflow, short_turns: bool) -> None:
-        """With short turns every task gives way before each message."""
+    @initialize(
+        overflow=st.sampled_from([Overflow.BLOCK, Overflow.BLOCK, *Overflow]),
+        short_turns=TOGETHER,
+        paused=st.sets(ACTORS),
+    )
+    def open(self, overflow: Overflow, short_turns: bool, paused: set[int]) -> None:
+        """With short turns every task gives way before each message; what is paused is soon full."""
         self.begin(Asking(overflow))
         self.overflow = overflow
         self.letters = 0
-        self.from_main: list[tuple[int, Any]] = []
+        self.told: list[tuple[int, Any]] = []
         self.askers: list[int] = []
         self.stepped.run(self._open, itertools.count() if short_turns else itertools.repeat(0.0))
+        for at in paused:
+            self.pause(at, True, False)
 
     async def _open(self, clock: Iterator[float]) -> None:
         self.leave = anyio.Event()
@@ -528,7 +545,7 @@ class AskMachine(WorldMachine):
         self.leave.set()
 
     def look(self) -> dict[str, Any]:
-        told, self.from_main = self.from_main, []
+        told, self.told = self.told, []
         outcomes = sorted([*self.done_jobs(), *told])
         self.askers = [number for number in self.askers if number in self.jobs]
         return {
@@ -583,8 +600,8 @@ class AskMachine(WorldMachine):
             lambda world: [(None, evolve(world, asks=(*world.asks, ask)))],
         )
 
-    async def ask_from_main(self, errand: Errand) -> None:
-        """What an actor's main task does with an errand to ask."""
+    async def ask_as_actor(self, errand: Errand) -> None:
+        """What an actor does with an errand to ask."""
         number, ref = -errand.number, self.refs[errand.which % len(self.refs)]
         outcome: Any = "cancelled"
         try:
@@ -592,7 +609,7 @@ class AskMachine(WorldMachine):
         except Exception as error:  # noqa: BLE001  # the model knows which
             outcome = type(error).__name__
         finally:
-            self.from_main.append((number, outcome))
+            self.told.append((number, outcome))
 
     @precondition(lambda self: self.askers)
     @rule(which=st.sampled_from([0, 1, 2, -1]), native=TOGETHER, together=TOGETHER)
@@ -645,7 +662,7 @@ class AskMachine(WorldMachine):
         """Its main task asks, which may close a circle."""
         self.tell(at=at, what="ask", which=which, priority=255, together=together)
 
-    @rule(at=ACTORS, what=st.sampled_from([*ANSWERS, "crash"]), which=WHICH, together=TOGETHER)
+    @rule(at=ACTORS, what=st.sampled_from([*ANSWERS, "ask", "crash"]), which=WHICH, together=TOGETHER)
     def tell_a_task(self, at: int, what: str, which: int, together: bool) -> None:
         """A further task of the actor acts on it."""
 
