@@ -13,11 +13,13 @@ from anyio.lowlevel import checkpoint
 from trio.lowlevel import enable_ki_protection
 
 from rookery import (
+    Actor,
     ActorCrashed,
     ActorRef,
     ActorState,
     ActorStopped,
     AskTimeout,
+    ChildSpec,
     Context,
     MailboxFull,
     Overflow,
@@ -193,6 +195,20 @@ async def slow_to_end(ctx: Context[Note], books: Books) -> None:
             await anyio.sleep_forever()
 
 
+class Teller(Actor):
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    async def tell(self, number: int) -> int:
+        self._books.receive(number)
+        await checkpoint()
+        return number
+
+
+class Tellers(Teller):
+    concurrency = 2
+
+
 # ---- the body
 
 
@@ -225,6 +241,12 @@ async def ask(ref: ActorRef[Query], books: Books, wanted: str = "reply", timeout
     books.accept(number)
 
 
+async def call(ref: ActorRef[Teller], books: Books) -> None:
+    number = books.offer()
+    assert await ref.call(Teller.tell, number) == number
+    books.accept(number)
+
+
 async def give_up_asking(ref: ActorRef[Query], books: Books) -> None:
     with suppress(ActorStopped):
         await ask(ref, books, "nothing")
@@ -237,19 +259,25 @@ async def play(books: Books) -> None:
     async with open_system() as system:
         books.system = system
         with books:
-            specs = [
+            specs: list[ChildSpec[Any]] = [
                 child(slow_to_end, books).options(stop_timeout=0.001),
                 child(worker, books).options(capacity=2),
                 child(worker, books).options(name="latest", capacity=1, overflow=Overflow.DROP_OLDEST),
                 child(manager, books),
+                child(Teller, books),
+                child(Tellers, books),
                 child(worker, books).options(name="leaver", capacity=3),
             ]
             books.refs.extend(spec.ref for spec in specs)
             for spec in specs:
                 await system.spawn(spec)
-            slow, busy, latest, boss, leaver = (spec.ref for spec in specs)
+            slow, busy, latest, boss, teller, tellers, leaver = (spec.ref for spec in specs)
             await send(slow, books)
             await talk(busy, boss, books)
+            await call(teller, books)
+            async with Nursery() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(call, tellers, books)
             await overflow(busy, latest, books)
             await drain(leaver, books)
             await busy.pause()
