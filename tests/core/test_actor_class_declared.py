@@ -57,6 +57,14 @@ async def test_arguments_of_init_are_checked_at_child(args: Any, kwargs: Any, ex
         child(Calculator, *args, **kwargs)
 
 
+async def test_an_instance_is_no_behaviour() -> None:
+    """The class is, because each incarnation is an instance of its own."""
+    with pytest.raises(
+        TypeError, match=r"got one that is made already, <.*Calculator.*: write `child\(Calculator, \.\.\.\)`"
+    ):
+        child(Calculator())  # type: ignore[call-overload]
+
+
 async def test_an_init_may_take_what_it_likes() -> None:
     """Nothing at all, or positional arguments only; and it need not call that of `Actor`."""
 

@@ -13,6 +13,7 @@ import anyio
 from .._model.checks import check_count
 from .._model.errors import AskTimeout, NotStarted, Refused
 from .._model.methods import POSITIONAL, Method, MethodRequest, plain_signature, public_methods, request_of
+from .._model.wording import brief
 from ._parking import interruptible, uninterrupted
 from .behaviour import Reading, reading
 from .context import Context, incarnation_of
@@ -156,9 +157,19 @@ class ClassBehaviour:
 
 
 def class_behaviour(behaviour: object) -> ClassBehaviour | None:
-    """The behaviour that an `Actor` class is, also with type arguments, ``Store[int]``; None for anything else."""
+    """The behaviour that an `Actor` class is, also with type arguments, ``Store[int]``; None for anything else.
+
+    Raises:
+        TypeError: for an instance of one.
+    """
     if isinstance(behaviour, FunctionType):
         return None
+    if isinstance(behaviour, Actor):
+        name = type(behaviour).__name__
+        raise TypeError(
+            f"every incarnation is an instance of its own, got one that is made already, {brief(behaviour)}: write "
+            f"`child({name}, ...)`, with the arguments of its `__init__`"
+        )
     cls = get_origin(behaviour) or behaviour
     if not (inspect.isclass(cls) and issubclass(cls, Actor)):
         return None

@@ -105,8 +105,9 @@ class Method:
 
     def _message(self, owner: type) -> type[MethodRequest[Any]]:
         fields = {name: _field(parameter) for name, parameter in self.signature.parameters.items()}
-        made = attrs.make_class(self.title, fields, bases=(MethodRequest,), frozen=True, slots=True)
+        made = attrs.make_class(self.name, fields, bases=(MethodRequest,), frozen=True, slots=True)
         made.__module__ = owner.__module__
+        made.__name__ = self.title
         made.__qualname__ = f"{owner.__qualname__}.{self.name}"
         made.__doc__ = f"Asks for `{self.title}`."
         vars(made)["__init__"].__qualname__ = self.title  # as errors about arguments name it
