@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import logging
 import math
+import os
 import random
 import signal
 import subprocess
@@ -137,7 +138,9 @@ def test_signals_from_outside_at_any_time_are_survived() -> None:
     times = random.Random(SEED)
     heard: Counter[str] = Counter()
     command = [sys.executable, "-W", "ignore::RuntimeWarning", "-m", "tests.core.player"]  # for what was never awaited
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT) as player:
+    # A signal in coverage's own code would leave its lock taken.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT, env=environment) as player:
         assert player.stdin
         assert player.stdout
         for loop in ["trio", "asyncio"] * 40:  # uvloop, on its way out, cannot be interrupted safely
