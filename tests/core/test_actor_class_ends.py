@@ -20,7 +20,7 @@ from rookery import (
     child,
     open_system,
 )
-from rookery._core.actor import class_behaviour
+from rookery._core.serving import class_behaviour
 from support import settle
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, Pair], ids=["one by one", "two at once"])

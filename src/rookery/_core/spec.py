@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 import attrs
 
 from .._model.options import Options
-from .actor import Actor, ClassBehaviour, class_behaviour
+from .actor import Actor
 from .behaviour import read
 from .ref import ActorRef
+from .serving import ClassBehaviour, class_behaviour
 
 if TYPE_CHECKING:
     import inspect
