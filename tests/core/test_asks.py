@@ -864,3 +864,35 @@ async def test_an_error_that_was_answered_is_let_go_of_with_its_last_use() -> No
             assert seen() is None
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "not-moved"])
+async def test_nobody_waits_for_ever_whose_deadline_is_moved_while_the_request_is_queued(moved: bool) -> None:
+    """The request expires as it was sent; its asker is told, or cancelled by its own scope, as ever."""
+    outcomes: list[str] = []
+
+    async def asker(ref: ActorRef[Double], scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                await ref.ask(Double(1))
+            except AskTimeout as error:
+                outcomes.append(str(error))
+        outcomes.append("cancelled" if scope.cancelled_caught else "left")
+
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(doubler)
+        await ref.pause()
+        scope = anyio.CancelScope(deadline=anyio.current_time() + 0.05)
+        tasks.start_soon(asker, ref, scope)
+        await settle()
+        if moved:
+            was, scope.deadline = scope.deadline, math.inf
+            await anyio.sleep_until(was)
+            await ref.resume()
+        else:
+            await anyio.sleep_until(scope.deadline)
+    if moved:
+        assert "left" == outcomes[1]
+        assert "set it before asking" in outcomes[0]
+    else:
+        assert ["cancelled"] == outcomes

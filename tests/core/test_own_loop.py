@@ -132,3 +132,17 @@ async def test_a_channel_is_refused_in_another_thread_before_its_user_gives_way(
     with pytest.raises(WrongLoop, match="this mailbox belongs to the event loop of another thread"):
         await anyio.to_thread.run_sync(anyio.run, flood)
     assert send.statistics().queued <= MESSAGES
+
+
+async def test_an_answer_from_a_worker_thread_is_refused_and_can_be_given_again() -> None:
+    """The request stays in hand, and the error shows how to answer from there."""
+
+    async def threaded(ctx: Context[Any]) -> None:
+        async for request in ctx:
+            with pytest.raises(WrongLoop, match=r"anyio\.from_thread\.run_sync\(ctx\.reply, request, value\)"):
+                await anyio.to_thread.run_sync(ctx.reply, request, 1)
+            await anyio.to_thread.run_sync(anyio.from_thread.run_sync, ctx.reply, request, 2)
+
+    async with open_system() as system:
+        ref = await system.spawn(threaded)
+        assert 2 == await ref.ask(Question())

@@ -80,6 +80,25 @@ async def test_the_restart_type_decides(restart: Restart, what: Any, expected: A
         assert ref.state in {ActorState.STOPPED, expected}
 
 
+async def test_a_crash_is_logged_with_the_incarnation_that_crashed(caplog: pytest.LogCaptureFixture) -> None:
+    """Not with the next one, though that has been started by then."""
+
+    async def twice(ctx: Context[Any]) -> None:
+        ctx.ready()
+        if ctx.incarnation <= 2:
+            raise ValueError(ctx.incarnation)
+        await ctx.wait_stopping()
+
+    with caplog.at_level(logging.WARNING, "rookery"):
+        async with open_system() as system:
+            await system.spawn(twice)
+            await settle()
+    assert [
+        "/twice (incarnation 1) crashed: restarting",
+        "/twice (incarnation 2) crashed: restarting",
+    ] == [record.getMessage() for record in caplog.records]
+
+
 async def test_a_temporary_crash_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The record names the actor, the incarnation and the decision, and carries the crash."""
     async with open_system() as system:

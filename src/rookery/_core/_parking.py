@@ -253,6 +253,10 @@ class TrioLoop:
         return True
 
 
+_EAGER_CODE: Final = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", object())
+"""By which task factories that are eager are known, on Pythons that have them."""
+
+
 def _effective_deadline_on_asyncio() -> Any:
     """What `anyio.current_effective_deadline` does, without looking at each call which loop this is.
 
@@ -307,7 +311,10 @@ class AsyncioNursery:
         self._errors: list[BaseException] = []
 
     def start_soon(self, fn: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, name: str) -> None:
-        task = self._loop.create_task(fn(*args), name=name)
+        eager = getattr(self._loop.get_task_factory(), "__code__", None) is _EAGER_CODE
+        # As anyio does: an eager task would begin right here, in the middle of whatever starts it.
+        make = partial(asyncio.Task, loop=self._loop) if eager else self._loop.create_task
+        task: asyncio.Task[None] = make(fn(*args), name=name)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, fn, args))
 

@@ -33,7 +33,7 @@ async def ask(resolve: Callable[[object, int], Cell], request: object, priority:
     loop = target.engine.loop
     spot = loop.spot()
     if spot.task is None:
-        check_own_loop(loop, target.path, f"{target.name}.ask, request")
+        check_own_loop(loop, target.path, f"run({target.name}.ask, request)")
     asker = within_actor.get()
     if asker is not None and asker.task is not spot.task:
         asker = None  # a further task of that actor: its main task does not wait for this answer
@@ -46,8 +46,10 @@ async def ask(resolve: Callable[[object, int], Cell], request: object, priority:
         if timeout is not None:
             alarm = await _put_within(slot, timeout)
         elif not target.mailbox.offer(slot, priority):
-            await target.mailbox.put(slot, priority)
+            await target.mailbox.insist(slot, priority)
         await spot.park()
+        if slot.expired:
+            await loop.checkpoint()  # is cancelled here, unless its deadline was moved after it had asked
     except BaseException:
         slot.abandon()
         raise
@@ -80,7 +82,7 @@ async def _put_within(slot: Ask, timeout: float) -> Alarm | None:
     engine, mailbox = slot.target.engine, slot.target.mailbox
     ends = engine.loop.now() + timeout
     slot.deadline = min(slot.deadline, ends)
-    if mailbox.offer(slot, slot.priority) or await mailbox.put_until(slot, slot.priority, ends, engine.deadlines):
+    if mailbox.offer(slot, slot.priority) or await mailbox.insist(slot, slot.priority, ends, engine.deadlines):
         return engine.deadlines.at(ends, partial(slot.time_out, timeout))
     slot.time_out(timeout)
     return None

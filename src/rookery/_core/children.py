@@ -92,7 +92,7 @@ class Children:
 
     @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
-        check_own_loop(self._engine.loop, self.path, "system.spawn, behaviour")
+        check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
         bound = cell_of(spec.ref)
@@ -135,8 +135,9 @@ class Children:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
         directives = self._policy.exited(cell, how, now, random.random())
+        incarnation = cell.incarnations
         self._carry_out(directives)
-        _log_exit(cell, how, directives)  # last: a handler is somebody else's code, and may raise
+        _log_exit(cell, incarnation, how, directives)  # last: a handler is somebody else's code, and may raise
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -216,7 +217,7 @@ class Children:
         return failure
 
 
-def _log_exit(cell: Cell, how: Exit, directives: list[Directive[Cell]]) -> None:
+def _log_exit(cell: Cell, incarnation: int, how: Exit, directives: list[Directive[Cell]]) -> None:
     """One record for each crash: who, which incarnation, why, and what was decided."""
     if how.crash is None:
         return
@@ -228,4 +229,4 @@ def _log_exit(cell: Cell, how: Exit, directives: list[Directive[Cell]]) -> None:
             decision = f"{cell.owner.path} gives up"
         case _:
             decision = "it stays down"
-    logger.warning("%s (incarnation %d) crashed: %s", cell.path, cell.incarnations, decision, exc_info=how.crash)
+    logger.warning("%s (incarnation %d) crashed: %s", cell.path, incarnation, decision, exc_info=how.crash)

@@ -140,29 +140,35 @@ class Mailbox(Generic[T]):
         return True
 
     async def put(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
-        """Add an item, waiting for room under ``Overflow.BLOCK``.
+        """Add an item: `offer` it, and if need be `insist`."""
+        if not self.offer(item, priority):
+            await self.insist(item, priority)
+
+    async def put_until(self, item: T, priority: int, deadline: float, deadlines: Deadlines) -> bool:
+        """As `put`, but wait for room at most until ``deadline``; False if there was none until then."""
+        return self.offer(item, priority) or await self.insist(item, priority, deadline, deadlines)
+
+    @uninterrupted
+    async def insist(
+        self, item: T, priority: int, deadline: float = math.inf, deadlines: Deadlines | None = None
+    ) -> bool:
+        """Add an item that was offered in vain, waiting for room under ``Overflow.BLOCK``.
 
         If cancelled, the item was not added.
+
+        Args:
+            item: What to add.
+            priority: How urgent it is.
+            deadline: When to give up waiting for room, on the loop's clock.
+            deadlines: Needed for that.
+
+        Returns:
+            False if there was no room until then, so that the item was not added.
 
         Raises:
             MailboxFull: under ``Overflow.REJECT``, when full.
             Exception: what `close` was given, once closed.
         """
-        if not self.offer(item, priority):
-            await self._put(item, priority)
-
-    async def put_until(self, item: T, priority: int, deadline: float, deadlines: Deadlines) -> bool:
-        """As `put`, but wait for room at most until ``deadline`` on the loop's clock.
-
-        Returns:
-            False if there was no room until then, so that the item was not added.
-        """
-        return self.offer(item, priority) or await self._put(item, priority, deadline, deadlines)
-
-    @uninterrupted
-    async def _put(
-        self, item: T, priority: int, deadline: float = math.inf, deadlines: Deadlines | None = None
-    ) -> bool:
         if self._turn.over:
             await self._turn.give_way()
         if self._closed is not None:

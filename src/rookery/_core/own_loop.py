@@ -19,7 +19,7 @@ def check_own_loop(loop: Loop, what: str, call: str) -> None:
     Args:
         loop: The loop that it belongs to.
         what: What is used, for the message.
-        call: The function that was called and its arguments, as one would write them.
+        call: What to write after ``anyio.from_thread.``: ``run(ref.send, message)``.
 
     Raises:
         WrongLoop: with the line to write instead.
@@ -29,7 +29,7 @@ def check_own_loop(loop: Loop, what: str, call: str) -> None:
     if loop.thread != get_ident():
         raise WrongLoop(
             f"{what} belongs to the event loop of another thread: call it from there, for example with "
-            f"`anyio.from_thread.run({call})`"
+            f"`anyio.from_thread.{call}`"
         )
     raise WrongLoop(
         f"{what} belongs to another event loop than the one that runs here: a system and all who use it live in one "

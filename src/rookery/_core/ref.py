@@ -104,7 +104,7 @@ class ActorRef(Generic[M_contra]):
             check_message(message, cell.accepted, cell.path)
         mailbox = cell.mailbox
         if not mailbox.offer(message, priority):
-            await mailbox.put(message, priority)
+            await mailbox.insist(message, priority)
 
     def send_nowait(self, message: M_contra | Askable[M_contra, object], *, priority: int = DEFAULT_PRIORITY) -> None:
         """As `send`, but never waits.
@@ -273,7 +273,7 @@ class ActorRef(Generic[M_contra]):
 
     def _on_loop(self) -> Cell:
         cell = self._started()
-        check_own_loop(cell.engine.loop, cell.path, f"{self._name}.send, message")
+        check_own_loop(cell.engine.loop, cell.path, f"run({self._name}.send, message)")
         return cell
 
     def _target(self, message: object, priority: int) -> Cell:

@@ -59,7 +59,7 @@ class Turn:
         Raises:
             WrongLoop: if another loop runs the task, whose turn this is not.
         """
-        check_own_loop(self.loop, "this mailbox", "ref.send, message")
+        check_own_loop(self.loop, "this mailbox", "run(ref.send, message)")
         await self.loop.checkpoint()
         self.renew()
         self.left -= 1  # for the message it gave way before
