@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from heapq import heappop, heappush
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
@@ -17,6 +17,12 @@ import attrs
 import trio.testing
 
 from support import settle
+
+PATIENCE = 10.0
+"""Seconds of real time in which any step ends, if it ends at all."""
+
+LONG = 1000.0
+"""Seconds on the loop's clock."""
 
 
 class _StandingClock:
@@ -117,13 +123,14 @@ class Stepped:
         self._jobs: list[Job] = []
         self._steps: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self._thread = Thread(target=self._live, args=(name, options))
+        # A daemon: a loop that something broken keeps from ending is left behind.
+        self._thread = Thread(target=self._live, args=(name, options), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End the loop; every job is cancelled."""
         self._steps.put(None)
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
     def run(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Call a function, or run an async one, in the loop, and let it come to rest.
@@ -132,7 +139,10 @@ class Stepped:
             What it returns; what it raises is raised here.
         """
         self._steps.put((fn, args))
-        result, error = self._results.get()
+        try:
+            result, error = self._results.get(timeout=PATIENCE)
+        except Empty:
+            raise AssertionError("this step never ends") from None
         if error is not None:
             raise error
         return result
@@ -175,7 +185,9 @@ class Stepped:
                     await settle()
                     self._results.put((result, None))
             self._cancel_all()
-            await settle()
+            while any(job.outcome is None for job in self._jobs):  # each may take as long as it likes
+                self.jump(LONG)
+                await settle()
 
     def _cancel_all(self) -> None:
         for job in self._jobs:
