@@ -9,7 +9,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from recorder import Log, Outcome, Pair, Recorder
-from rookery import ActorRef, AskTimeout, Restart, child, open_system, request_for
+from rookery import ActorRef, AskTimeout, Reason, Refused, Restart, child, open_system, request_for
 from rookery._core.ref import cell_of
 from support import settle, settle_shielded
 
@@ -82,6 +82,66 @@ async def test_one_object_asked_twice_at_once_leaves_nobody_waiting() -> None:
         assert isinstance(hasty.value, AskTimeout)
         assert isinstance(patient.value, AskTimeout)
         assert ref.statistics().unanswered == 0
+
+
+@pytest.mark.parametrize("sent_first", [True, False], ids=["sent first", "asked first"])
+@pytest.mark.parametrize("method", ["answer", "refuse", "run out of time"])
+async def test_one_object_sent_and_asked_at_once_is_answered_once(method: str, *, sent_first: bool) -> None:
+    """Whichever service ends first answers; the other has nobody to answer, and harms nobody."""
+
+    class Both(Pair):
+        async def reject(self) -> None:
+            await self.gate.wait()
+            raise Refused(KeyError("no"))
+
+    gate = anyio.Event()
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(Both, [], gate)
+        request: Any = request_for(Both.reject) if method == "refuse" else request_for(Recorder.work, "same")
+        if sent_first:
+            await ref.send(request)
+        asker = Outcome(tasks, lambda: ref.ask(request, timeout=0.1 if method == "run out of time" else None))
+        await settle()
+        if not sent_first:
+            await ref.send(request)
+            await settle()
+        if method != "run out of time":
+            gate.set()
+        with anyio.fail_after(5):
+            await asker.done.wait()
+        gate.set()
+        await settle()
+        expected = {"answer": "'same'", "refuse": "KeyError('no')", "run out of time": "AskTimeout("}[method]
+        assert repr(asker.value).startswith(expected)
+        assert (ref.statistics().restarts, ref.statistics().unanswered) == (0, 0)
+        refused = {Reason.NOT_ASKED: 1} if method == "refuse" else {}
+        assert system.dead_letters.statistics().by_reason == refused
+
+
+async def test_an_answer_that_comes_long_after_its_asker_has_left_is_a_dead_letter() -> None:
+    """Also where so many have left that the actor keeps their requests no longer."""
+
+    class Crowd(Recorder):
+        concurrency = 100
+
+        async def work(self, name: str) -> str:
+            with anyio.CancelScope(shield=True):
+                await self.gate.wait()
+            return name
+
+    gate = anyio.Event()
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(Crowd, [], gate)
+        left = [Outcome(tasks, lambda: ref.call(Recorder.work, "late")) for _ in range(64)]
+        await settle()
+        for asker in left:
+            asker.scope.cancel()
+        patient = Outcome(tasks, lambda: ref.call(Recorder.work, "in time"))
+        await settle()
+        gate.set()
+        await settle()
+        assert patient.value == "in time"
+        assert system.dead_letters.statistics().by_reason == {Reason.LATE_REPLY: 64}
 
 
 async def test_what_a_stop_closes_is_used_by_no_method_any_more() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final, get_origin
 
 import anyio
 
+from .._model.dead_letter import Reason
 from .._model.errors import AskTimeout, Refused
 from .._model.methods import POSITIONAL, MethodRequest, plain_signature
 from .._model.wording import brief
@@ -116,6 +117,7 @@ class _OneByOne:
         args, kwargs = method.arguments(request)
         ask = self._incarnation.hand.peek(request)  # None if it was only sent
         answer: object = NOTHING
+        refusal: Exception | None = None
         try:
             with _within(ask):
                 answer = await _run(getattr(self._actor, method.name), *args, **kwargs)
@@ -123,19 +125,29 @@ class _OneByOne:
             refusal = _refusal(error)
             if refusal is None:
                 raise
+        if self._incarnation.hand.peek(request) is None:
+            self._unawaited(ask, answer, refusal)
+        elif refusal is not None:
             self._ctx.fail(request, refusal)
-            return
-        if answer is NOTHING:
+        elif answer is NOTHING:
             self._give_up(request)
-        elif ask is not None:
+        else:
             self._ctx.reply(request, answer)
+
+    def _unawaited(self, ask: Ask | None, answer: object, refusal: Exception | None) -> None:
+        """It was only sent, or answered where the same object was served beside, or its asker has left long ago."""
+        if refusal is not None:
+            self._cell.dead_letter(refusal, Reason.NOT_ASKED)
+        elif ask is not None and ask.asker_left and answer is not NOTHING:
+            self._cell.dead_letter(answer, Reason.LATE_REPLY)
 
     def _give_up(self, request: MethodRequest[Any]) -> None:
         """Its deadline has passed, so its asker has left or is about to."""
         if self._ctx.abandoned(request):
             self._incarnation.hand.put_down(request)
         else:  # the same object was asked twice, and both were served at once
-            self._ctx.fail(request, AskTimeout(f"the deadline of another ask of the same {request!r} has passed"))
+            late = AskTimeout(f"the deadline of another ask of the same {brief(request)} has passed")
+            self._ctx.fail(request, late)
 
 
 @final
