@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
@@ -9,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from recorder import Log, Outcome, Pair, Recorder
-from rookery import ActorRef, AskTimeout, Reason, Refused, Restart, child, open_system, request_for
+from rookery import ActorCrashed, ActorRef, AskTimeout, Reason, Refused, Restart, child, open_system, request_for
 from rookery._core.ref import cell_of
 from support import settle, settle_shielded
 
@@ -142,6 +143,51 @@ async def test_an_answer_that_comes_long_after_its_asker_has_left_is_a_dead_lett
         await settle()
         assert patient.value == "in time"
         assert system.dead_letters.statistics().by_reason == {Reason.LATE_REPLY: 64}
+
+
+async def test_a_crash_loses_what_is_in_hand_and_takes_nothing_more() -> None:
+    """The requests that wait in the mailbox are the next incarnation's."""
+
+    class Fragile(Pair):
+        async def crash_later(self) -> None:
+            await fuse.wait()
+            await self.ctx.self.send(request_for(Recorder.note, "last"))  # a turn of its own: the next poll need not wait
+            raise ValueError("boom")
+
+    fuse, log = anyio.Event(), []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(Fragile, log)
+        await ref.cast(Fragile.crash_later)
+        holding = Outcome(tasks, lambda: ref.call(Recorder.work, "held"))
+        await settle()
+        for name in "abc":
+            await ref.cast(Recorder.note, name)
+        queued = Outcome(tasks, lambda: ref.call(Recorder.note, "asked"))
+        await settle()
+        fuse.set()
+        await settle()
+        assert isinstance(holding.value, ActorCrashed)
+        assert queued.value is None
+        assert log[2:7] == ["held begins", "held cancelled", "stop", "init", "start"]
+        assert sorted(log[7:]) == ["a", "asked", "b", "c", "last"]  # on trio, chance says which of two begins first
+
+
+async def test_a_method_that_a_stop_ends_is_waited_for_no_longer() -> None:
+    """A receive of its own is told of the stop, and that is no crash."""
+
+    class Receiving(Pair):
+        async def receive(self) -> None:
+            await self.ctx.receive()
+
+    log: Log = []
+    async with open_system() as system:
+        ref = await system.spawn(child(Receiving, log).options(stop_timeout=math.inf))
+        await ref.cast(Receiving.receive)
+        await settle()
+        with anyio.fail_after(5):
+            await ref.stop()
+        assert ref.statistics().last_crash is None
+    assert log == ["init", "start", "stop"]
 
 
 async def test_what_a_stop_closes_is_used_by_no_method_any_more() -> None:

@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final, get_origin
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from .._model.dead_letter import Reason
 from .._model.errors import AskTimeout, Refused
@@ -201,6 +202,7 @@ class _AtOnce(_OneByOne):
     async def _end_of_one(self) -> None:
         self._one_ended = Latch(self._cell.engine.loop)
         await self._one_ended.wait()
+        await checkpoint_if_cancelled()  # if it has crashed, nothing more may be taken
 
 
 async def _stop(actor: Actor, cell: Cell, reason: BaseException | None = None) -> None:
