@@ -892,7 +892,7 @@ async def test_nobody_waits_for_ever_whose_deadline_is_moved_while_the_request_i
         else:
             await anyio.sleep_until(scope.deadline)
     if moved:
-        assert "left" == outcomes[1]
+        assert outcomes[1] == "left"
         assert "set it before asking" in outcomes[0]
     else:
-        assert ["cancelled"] == outcomes
+        assert outcomes == ["cancelled"]

@@ -145,4 +145,4 @@ async def test_an_answer_from_a_worker_thread_is_refused_and_can_be_given_again(
 
     async with open_system() as system:
         ref = await system.spawn(threaded)
-        assert 2 == await ref.ask(Question())
+        assert await ref.ask(Question()) == 2

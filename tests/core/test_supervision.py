@@ -93,10 +93,10 @@ async def test_a_crash_is_logged_with_the_incarnation_that_crashed(caplog: pytes
         async with open_system() as system:
             await system.spawn(twice)
             await settle()
-    assert [
+    assert [record.getMessage() for record in caplog.records] == [
         "/twice (incarnation 1) crashed: restarting",
         "/twice (incarnation 2) crashed: restarting",
-    ] == [record.getMessage() for record in caplog.records]
+    ]
 
 
 async def test_a_temporary_crash_is_logged(caplog: pytest.LogCaptureFixture) -> None:

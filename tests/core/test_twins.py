@@ -68,7 +68,7 @@ async def test_whoever_still_waits_is_answered_before_those_who_left() -> None:
         del kept[0]
         await ref.send("answer")
         await settle()
-        assert ["1 answer 0"] == askers.outcomes
+        assert askers.outcomes == ["1 answer 0"]
 
 
 async def test_all_are_answered_oldest_first_and_answers_to_those_who_left_are_dead_letters() -> None:
@@ -82,9 +82,9 @@ async def test_all_are_answered_oldest_first_and_answers_to_those_who_left_are_d
         await askers.leave(2)
         await ref.send("answer")
         await settle()
-        assert ["1 answer 0", "3 answer 1"] == sorted(askers.outcomes)
-        assert {Reason.LATE_REPLY: 2} == system.dead_letters.statistics().by_reason
-        assert 0 == ref.statistics().unanswered
+        assert sorted(askers.outcomes) == ["1 answer 0", "3 answer 1"]
+        assert system.dead_letters.statistics().by_reason == {Reason.LATE_REPLY: 2}
+        assert ref.statistics().unanswered == 0
 
 
 @pytest.mark.parametrize("forwarded", [1, 2])
@@ -110,7 +110,7 @@ async def test_one_that_is_forwarded_takes_no_other_along(forwarded: int) -> Non
         assert [f"{number} stopped" for number in range(forwarded)] == sorted(askers.outcomes)
         await ref.stop()
         await settle()
-        assert ["0 stopped", "1 stopped"] == sorted(askers.outcomes)
+        assert sorted(askers.outcomes) == ["0 stopped", "1 stopped"]
 
 
 async def test_abandoned_means_that_nobody_waits_for_any_of_them() -> None:
@@ -134,8 +134,8 @@ async def test_abandoned_means_that_nobody_waits_for_any_of_them() -> None:
         await askers.leave(0)
         await ref.send("look")
         await settle()
-        assert [False, True] == seen
-        assert ["1 done"] == askers.outcomes
+        assert seen == [False, True]
+        assert askers.outcomes == ["1 done"]
 
 
 async def test_those_whose_askers_left_do_not_pile_up() -> None:
@@ -158,8 +158,8 @@ async def test_what_was_answered_and_is_then_only_sent_is_no_second_answer() -> 
 
     async with open_system() as system:
         ref = await system.spawn(honest)
-        assert "yes" == await ref.ask(PING)
+        assert await ref.ask(PING) == "yes"
         await ref.send(PING)
         await ref.stop(drain=True)
-        assert {Reason.NOT_ASKED: 1} == system.dead_letters.statistics().by_reason
+        assert system.dead_letters.statistics().by_reason == {Reason.NOT_ASKED: 1}
         assert ref.statistics().last_crash is None
