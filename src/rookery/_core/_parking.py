@@ -313,10 +313,8 @@ class AsyncioNursery:
     def start_soon(self, fn: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, name: str) -> None:
         eager = getattr(self._loop.get_task_factory(), "__code__", None) is _EAGER_CODE
         # As anyio does: an eager task would begin right here, in the middle of whatever starts it.
-        make: Callable[..., asyncio.Task[None]] = (
-            partial(asyncio.Task[None], loop=self._loop) if eager else self._loop.create_task
-        )
-        task = make(fn(*args), name=name)
+        make: Any = partial(asyncio.Task, loop=self._loop) if eager else self._loop.create_task
+        task: asyncio.Task[None] = make(fn(*args), name=name)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, fn, args))
 
