@@ -11,9 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, Self, TypeVar
 
 from anyio.lowlevel import checkpoint
-from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from rookery import System
+from rookery import ActorRef, System
+from rookery._core.ref import cell_of
+from rookery._core.reply import Ask
 from rookery._core.system import engine_of
 from stepped import Job, Stepped
 
@@ -171,11 +174,30 @@ class WorldMachine(RuleBasedStateMachine):
             raise AssertionError(f"seen:\n  {seen}\npossible instead:\n  " + "\n  ".join(others[:10]))
 
 
+def run_machine(machine: type[WorldMachine], backend: tuple[str, dict[str, Any]], times: int) -> None:
+    """Run a machine on a loop, with so many times the profile's examples: one is a matter of milliseconds.
+
+    The nightly profile, whose histories are longer, stays below the time after which a test is taken for stuck.
+    """
+    examples = min(times * settings.default.max_examples, 1000)
+    run_state_machine_as_test(
+        type(machine.__name__, (machine,), {"backend": backend}), settings=settings(max_examples=examples)
+    )
+
+
 def set_turns(system: System, clock: Iterator[float]) -> None:
     """Measure the turns of a system's tasks by this clock instead of real time, which no test can repeat."""
     turn = engine_of(system).turn
     turn.clock = lambda: next(clock)
     turn.renew()
+
+
+def queue_of(ref: ActorRef[Any]) -> list[int]:
+    """The numbers of what is in an actor's mailbox, in the order in which it will receive it."""
+    cell = cell_of(ref)
+    assert cell is not None
+    queued = [item.request if isinstance(item, Ask) else item for item, _ in cell.mailbox._queue]
+    return [message.number for message in queued]
 
 
 def unseen(world: Any) -> list[tuple[None, Any]]:

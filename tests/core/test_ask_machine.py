@@ -16,9 +16,8 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 from attrs import evolve
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from rookery import (
     ActorRef,
@@ -32,13 +31,14 @@ from rookery import (
     message,
     open_system,
 )
-from worlds import WorldMachine, reachable, set_turns
+from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
 
 CAPACITY = 2
 TIMEOUT = 1
 STOP_TIMEOUT = 3
 BLINK = 2
 """No ask with a limit waits as long as this; two of these end every grace."""
+NAMES = "abc"
 ACTORS = st.sampled_from([0, 0, 1, 2])
 PRIORITIES = st.sampled_from([128, 128, 0, 255])
 ANSWERS = ["reply", "reply", "fail", "forward"]
@@ -151,7 +151,8 @@ class Asking:
     stoppers: frozenset[tuple[int, int, bool]] = frozenset()
     now: float = 0.0
     outcomes: frozenset[tuple[int, Any]] = frozenset()
-    letters: tuple[tuple[str, int], ...] = ()
+    letters: tuple[tuple[str, int, str], ...] = ()
+    """Why, which one, and whose."""
 
     # ---- what a task may do next
 
@@ -248,7 +249,7 @@ class Asking:
 
     def abandoned(self, ask: Ask) -> Asking:
         after = self.finished(ask, "cancelled").with_ask(ask, left=True)
-        return after.letter("LATE_REPLY", ask.settled) if isinstance(ask.settled, int) else after
+        return after.letter("LATE_REPLY", ask.settled, ask.target) if isinstance(ask.settled, int) else after
 
     def deadline_of(self, ask: Ask) -> float:
         """As it is seen in the asking task's first step; that of a cancelled scope has passed."""
@@ -257,12 +258,12 @@ class Asking:
             return -math.inf
         return math.inf if ask.limit is None else self.now + TIMEOUT
 
-    def settle(self, number: int, outcome: Any, letter: bool = False) -> Asking:
-        """An answer or a failure; if nobody waits for it, a dead letter if that is what it becomes."""
+    def settle(self, number: int, outcome: Any, by: int | None = None) -> Asking:
+        """An answer or a failure. If nobody waits for one that an actor gives, it is a dead letter."""
         ask = self.ask(number)
         if ask.settled is None and not ask.left:
             return self.with_ask(ask, settled=outcome)
-        return self.letter("LATE_REPLY", number) if letter else self
+        return self if by is None else self.letter("LATE_REPLY", number, by)
 
     def closes_circle(self, asker: int, target: int) -> bool:
         at: int | None = target
@@ -295,7 +296,7 @@ class Asking:
         return self.with_actor(at, queue=(*before, item, *(other for other in queue if other.priority < item.priority)))
 
     def drop(self, at: int, item: Item, reason: str) -> Asking:
-        after = self.with_actor(at, dropped=self.actors[at].dropped + 1).letter(reason, item.number)
+        after = self.with_actor(at, dropped=self.actors[at].dropped + 1).letter(reason, item.number, at)
         return after.settle(item.number, "MailboxFull") if item.what == "request" else after
 
     # ---- actors
@@ -308,7 +309,7 @@ class Asking:
             return after.with_actor(at, received=actor.received + 1).acted(at, item, in_main=True)
         ask = self.ask(item.number)
         if ask.left or ask.deadline <= self.now:
-            return after.letter("EXPIRED" if ask.deadline <= self.now else "ABANDONED", item.number)
+            return after.letter("EXPIRED" if ask.deadline <= self.now else "ABANDONED", item.number, at)
         return after.with_actor(at, received=actor.received + 1, hand=(*actor.hand, item.number))
 
     def acted(self, at: int, item: Item, in_main: bool) -> Asking:
@@ -347,7 +348,7 @@ class Asking:
         after = self.with_actor(at, hand=tuple(other for other in actor.hand if other != number))
         if item.what == "forward":
             return number, after.forwarded(ask, (at + 1) % len(self.actors))
-        return number, after.settle(number, number if item.what == "reply" else "Defect", letter=True)
+        return number, after.settle(number, number if item.what == "reply" else "Defect", by=at)
 
     def forwarded(self, ask: Ask, to: int) -> Asking:
         if ask.asker is not None and ask.settled is None and ask.waiting and self.closes_circle(ask.asker, to):
@@ -384,7 +385,7 @@ class Asking:
         if actor.crashed and not actor.stopping:
             return after.with_actor(at, phase="starting", crashed=False, restarts=actor.restarts + 1)
         for item in actor.queue:
-            after = after.letter("UNREAD", item.number)
+            after = after.letter("UNREAD", item.number, at)
             after = after.settle(item.number, "ActorStopped") if item.what == "request" else after
         return after.with_actor(at, queue=(), phase="failed" if actor.crashed else "stopped")
 
@@ -404,8 +405,8 @@ class Asking:
         changed = evolve(self.actors[at], **changes)
         return evolve(self, actors=(*self.actors[:at], changed, *self.actors[at + 1 :]))
 
-    def letter(self, reason: str, number: int) -> Asking:
-        return evolve(self, letters=tuple(sorted((*self.letters, (reason, number)))))
+    def letter(self, reason: str, number: int, at: int) -> Asking:
+        return evolve(self, letters=tuple(sorted((*self.letters, (reason, number, f"/{NAMES[at]}")))))
 
     # ---- what can be seen of it
 
@@ -413,7 +414,7 @@ class Asking:
         return {
             "outcomes": sorted(self.outcomes),
             "letters": list(self.letters),
-            **{name: _seen_of(actor) for name, actor in zip("abc", self.actors, strict=True)},
+            **{name: _seen_of(actor) for name, actor in zip(NAMES, self.actors, strict=True)},
         }
 
     def forget(self) -> Asking:
@@ -426,8 +427,9 @@ class Asking:
 def _seen_of(actor: Actor) -> tuple[Any, ...]:
     return (
         actor.state,
-        f"{len(actor.queue)} queued",
+        f"queue {[item.number for item in actor.queue]}",
         f"{len(actor.line)} blocked",
+        f"hand {[*actor.hand]}",
         f"{len(actor.hand)} unanswered",
         f"{actor.received} received",
         f"{actor.restarts} restarts",
@@ -533,7 +535,7 @@ class AskMachine(WorldMachine):
                 child(desk.behave).options(
                     name=name, capacity=CAPACITY, overflow=self.overflow, stop_timeout=STOP_TIMEOUT
                 )
-                for name, desk in zip("abc", self.desks, strict=True)
+                for name, desk in zip(NAMES, self.desks, strict=True)
             ]
             self.refs: list[ActorRef[Any]] = [spec.ref for spec in self.specs]
             for spec in self.specs:
@@ -551,23 +553,25 @@ class AskMachine(WorldMachine):
         return {
             "outcomes": outcomes,
             "letters": self.new_letters(),
-            **{ref.name: self.seen_of(ref) for ref in self.refs},
+            **{ref.name: self.seen_of(at) for at, ref in enumerate(self.refs)},
         }
 
-    def new_letters(self) -> list[tuple[str, int]]:
+    def new_letters(self) -> list[tuple[str, int, str]]:
         dead = self.system.dead_letters
         total = dead.statistics().total
         new = dead.recent[len(dead.recent) - (total - self.letters) :]
         self.letters = total
-        messages = [(letter.reason.name, letter.message) for letter in new]
-        return sorted((reason, what if isinstance(what, int) else what.number) for reason, what in messages)
+        return sorted((letter.reason.name, _number(letter.message), letter.actor) for letter in new)
 
-    def seen_of(self, ref: ActorRef[Any]) -> tuple[Any, ...]:
+    def seen_of(self, at: int) -> tuple[Any, ...]:
+        ref = self.refs[at]
         seen = ref.statistics()
+        assert seen.queued == len(queue_of(ref))
         return (
             seen.state.value,
-            f"{seen.queued} queued",
+            f"queue {queue_of(ref)}",
             f"{seen.blocked_senders} blocked",
+            f"hand {[request.number for request in self.desks[at].hand]}",
             f"{seen.unanswered} unanswered",
             f"{seen.received} received",
             f"{seen.restarts} restarts",
@@ -662,7 +666,7 @@ class AskMachine(WorldMachine):
         """Its main task asks, which may close a circle."""
         self.tell(at=at, what="ask", which=which, priority=255, together=together)
 
-    @rule(at=ACTORS, what=st.sampled_from([*ANSWERS, "ask", "crash"]), which=WHICH, together=TOGETHER)
+    @rule(at=ACTORS, what=st.sampled_from([*ANSWERS, "ask", "ask", "crash"]), which=WHICH, together=TOGETHER)
     def tell_a_task(self, at: int, what: str, which: int, together: bool) -> None:
         """A further task of the actor acts on it."""
 
@@ -749,7 +753,10 @@ class AskMachine(WorldMachine):
         assert self.block.outcome == ("returned", None)
 
 
+def _number(message: Any) -> int:
+    return message if isinstance(message, int) else message.number
+
+
 def test_asks_are_their_naive_model(anyio_backend):
     """Every ask ends once, with the outcome that the history allows; what nobody serves is a dead letter."""
-    machine = type("Machine", (AskMachine,), {"backend": anyio_backend})
-    run_state_machine_as_test(machine, settings=settings(max_examples=3 * settings.default.max_examples))
+    run_machine(AskMachine, anyio_backend, times=3)

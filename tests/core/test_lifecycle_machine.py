@@ -16,9 +16,8 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint
 from attrs import evolve
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from rookery import (
     ActorRef,
@@ -34,7 +33,7 @@ from rookery import (
     message,
     open_system,
 )
-from worlds import WorldMachine, reachable, set_turns
+from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
 
 CAPACITY = 2
 STOP_TIMEOUT = 3
@@ -457,7 +456,7 @@ def _seen_of(node: Node) -> tuple[Any, ...]:
     return (
         node.state,
         f"handled {[*node.handled]}",
-        f"{len(node.queue)} queued",
+        f"queue {[item.number for item in node.queue]}",
         f"{len(node.line)} blocked",
         f"{int(node.hand is not None and node.hand.asked)} unanswered",
         f"{node.received} received",
@@ -589,7 +588,7 @@ class LifecycleMachine(WorldMachine):
         return (
             seen.state.value,
             f"handled {handled}",
-            f"{seen.queued} queued",
+            f"queue {queue_of(ref)}",
             f"{seen.blocked_senders} blocked",
             f"{seen.unanswered} unanswered",
             f"{seen.received} received",
@@ -791,5 +790,4 @@ class LifecycleMachine(WorldMachine):
 
 def test_lives_are_their_naive_model(anyio_backend):
     """States, order, restarts and ends are exact; nothing is lost, and nobody who waits is left waiting."""
-    machine = type("Machine", (LifecycleMachine,), {"backend": anyio_backend})
-    run_state_machine_as_test(machine, settings=settings(max_examples=2 * settings.default.max_examples))
+    run_machine(LifecycleMachine, anyio_backend, times=2)

@@ -9,16 +9,15 @@ from typing import Any
 
 import attrs
 from attrs import evolve
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from rookery import Overflow
 from rookery._core._parking import current_loop
 from rookery._core.deadlines import Deadlines
 from rookery._core.mailbox import Mailbox
 from rookery._core.turn import Turn
-from worlds import WorldMachine
+from worlds import WorldMachine, run_machine
 
 CAPACITY = 2
 TIMEOUT = 1.0
@@ -356,5 +355,4 @@ class MailboxMachine(WorldMachine):
 
 def test_the_mailbox_is_its_naive_model(anyio_backend):
     """Order, capacity, turns, policies, ends, and atomicity under cancellation, for random histories."""
-    machine = type("Machine", (MailboxMachine,), {"backend": anyio_backend})
-    run_state_machine_as_test(machine, settings=settings(max_examples=4 * settings.default.max_examples))
+    run_machine(MailboxMachine, anyio_backend, times=3)
