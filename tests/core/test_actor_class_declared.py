@@ -109,6 +109,21 @@ async def test_a_class_may_be_made_by_attrs_or_be_generic() -> None:
         assert await cache.call(Cache.swap, 3) == 2
 
 
+async def test_a_class_may_be_derived_from_one_that_is_written_in_c() -> None:
+    """Its arguments cannot be checked beforehand; a wrong one is a start failure."""
+
+    class Table(Actor, dict[str, int]):
+        async def look_up(self, key: str) -> int:
+            return self[key]
+
+    async with open_system() as system:
+        ref = await system.spawn(child(Table, {"a": 1}, b=2))
+        assert (await ref.call(Table.look_up, "a"), await ref.call(Table.look_up, "b")) == (1, 2)
+        with pytest.raises(StartFailed) as raised:
+            await system.spawn(child(Table, 3))
+        assert isinstance(raised.value.__cause__, TypeError)
+
+
 async def test_an_actor_class_without_requests_accepts_nothing() -> None:
     """It may still have children, tasks, and hooks."""
     async with open_system() as system:
@@ -118,7 +133,7 @@ async def test_an_actor_class_without_requests_accepts_nothing() -> None:
 
 
 def test_what_cannot_be_an_actor_class_is_refused_where_it_is_defined() -> None:
-    """Requests with several answers, hooks that are not async."""
+    """Requests with several answers or names, hooks that are not async, what takes the place of the context."""
     with pytest.raises(TypeError, match=r"Streaming\.stream has a `yield`"):
 
         class Streaming(Actor):
@@ -129,6 +144,18 @@ def test_what_cannot_be_an_actor_class_is_refused_where_it_is_defined() -> None:
 
         class Sync(Actor):
             def on_start(self) -> None: ...  # type: ignore[override]
+
+    with pytest.raises(TypeError, match=r"Aliased\.plus is another name of Aliased\.add"):
+
+        class Aliased(Actor):
+            async def add(self) -> None: ...
+
+            plus = add
+
+    with pytest.raises(TypeError, match=r"^Shadowing\.ctx takes the place of `Actor\.ctx`.*choose another name"):
+
+        class Shadowing(Actor):
+            async def ctx(self) -> None: ...  # type: ignore[override]
 
 
 @pytest.mark.parametrize(

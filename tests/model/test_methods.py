@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rookery import Request
 from rookery._model.messages import WIRE_NAME
-from rookery._model.methods import MethodRequest, public_methods, request_of
+from rookery._model.methods import public_methods, request_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -190,7 +190,7 @@ def test_what_is_no_request_is_refused_with_the_reason(given: Any, reason: str) 
 
 
 def test_a_class_with_what_cannot_be_a_request_is_refused() -> None:
-    """When it is defined: an async generator, no `self`, a hook that is not async, an override that is none."""
+    """When it is defined: an async generator, no `self` or two, a hook that is not async, an override that is none."""
 
     class Streaming:
         async def stream(self) -> AsyncIterator[int]:
@@ -202,6 +202,9 @@ def test_a_class_with_what_cannot_be_a_request_is_refused() -> None:
     class ByName:
         async def work(*, self: object) -> None: ...  # type: ignore[misc]
 
+    class Twice:
+        async def work(this, self: int) -> None: ...  # noqa: N805
+
     class Sync:
         def on_stop(self) -> None: ...
 
@@ -212,6 +215,7 @@ def test_a_class_with_what_cannot_be_a_request_is_refused() -> None:
         Streaming: r"Streaming\.stream has a `yield`.*return a list, or make it private, `_stream`",
         Selfless: r"Selfless\.work\(\) has no parameter for the instance",
         ByName: r"ByName\.work\(\*, self\) has no parameter for the instance",
+        Twice: r"Twice\.work\(this, self\) has a parameter `self` that is not the instance: call its first one `self`",
         Sync: r"Sync\.on_stop is awaited: write `async def on_stop\(self\) -> None`",
         Shadowing: r"Shadowing\.add takes the place of Calculator\.add.*write `async def add\(self, \.\.\.\)`",
     }.items():
@@ -219,14 +223,36 @@ def test_a_class_with_what_cannot_be_a_request_is_refused() -> None:
             public_methods(cls)
 
 
-def test_an_alias_is_the_same_request() -> None:
-    """A function has one message, named as it was found first."""
+def test_another_name_for_a_method_is_refused() -> None:
+    """What overrides the one would not serve requests for the other; both are named, wherever the function is from."""
 
     class Aliased:
         async def first(self) -> None: ...
 
         second = first
 
-    (method,) = public_methods(Aliased)
-    assert method.name == "first"
-    assert isinstance(request_of(Aliased.second, (), {}), MethodRequest)
+    class Borrowing:
+        total = Calculator.add
+
+    class Renaming(Calculator):
+        plus = Calculator.add
+
+    for cls, reason in {
+        Aliased: r"^Aliased\.second is another name of Aliased\.first.*`async def second\(self, \.\.\.\)`.*`_second`",
+        Borrowing: r"^Borrowing\.total is another name of Calculator\.add",
+        Renaming: r"^Renaming\.plus is another name of Calculator\.add",
+    }.items():
+        with pytest.raises(TypeError, match=reason):
+            public_methods(cls)
+    assert request_of(Calculator.add, (1,), {}).__method__.title == "Calculator.add"
+
+
+def test_a_method_may_have_private_names_and_be_borrowed_under_its_own() -> None:
+    """Then a request for it is served by what each class has under that name."""
+
+    class Borrowing:
+        add = Calculator.add
+        _plus = Calculator.add
+
+    (method,) = public_methods(Borrowing)
+    assert method.title == "Calculator.add"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from .._model.checks import check_count
@@ -52,6 +53,10 @@ class Actor:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if inspect.getattr_static(cls, "ctx") is not vars(Actor)["ctx"]:
+            raise TypeError(
+                f"{cls.__name__}.ctx takes the place of `Actor.ctx`, the context that every actor has: choose another name"
+            )
         check_count(
             f"{cls.__name__}.concurrency is how many requests are served at once, a whole number from 1 on",
             cls.concurrency,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, Never, ParamSpec, Protocol, TypeVarTuple, final, overload
 
 from .._model.checks import check_function
+from .._model.signatures import known_signature
 from .._model.wording import brief
 from .context import Context  # noqa: TC001  # the annotation of `__call__` is evaluated by `child`
 from .spec import behaviour_name
@@ -126,7 +126,7 @@ def task(fn: Callable[..., Awaitable[object]], /, *args: object, **kwargs: objec
     name = behaviour_name(fn)
     if STATUS in kwargs:
         raise TypeError(f"{name} is given its `task_status` by rookery: leave it out of `task({name}, ...)`")
-    accepts = _signature(fn)
+    accepts = known_signature(fn)
     announces = accepts is not None and STATUS in accepts.parameters
     if accepts is not None:
         try:
@@ -137,10 +137,3 @@ def task(fn: Callable[..., Awaitable[object]], /, *args: object, **kwargs: objec
                 f"`task({name}, ...)`"
             ) from None
     return AdoptedTask(fn, args, kwargs, announces=announces)
-
-
-def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(fn)
-    except ValueError:  # some functions written in C tell nothing about their arguments
-        return None

@@ -13,7 +13,8 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from .._model.dead_letter import Reason
 from .._model.errors import AskTimeout, Refused
-from .._model.methods import POSITIONAL, MethodRequest, plain_signature
+from .._model.methods import POSITIONAL, MethodRequest
+from .._model.signatures import known_signature
 from .._model.wording import brief
 from ._parking import interruptible, uninterrupted
 from .actor import Actor
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+ANYTHING: Final = inspect.signature(lambda *args, **kwargs: (args, kwargs))
+"""The signature of a class that tells nothing about its arguments, as one that is derived from `dict` as well."""
 
 
 @final
@@ -50,7 +54,7 @@ class ClassBehaviour:
         cell = incarnation_of(ctx).cell
         actor = _made(self._cls, args, kwargs)
         actor.__run_in__(ctx)
-        service = (_OneByOne if actor.concurrency == 1 else _AtOnce)(actor)
+        service = (_OneByOne if self._cls.concurrency == 1 else _AtOnce)(actor)
         await _run(actor.on_start)
         try:
             await service.run()  # which receives, and so is ready
@@ -89,7 +93,7 @@ def class_behaviour(behaviour: object) -> ClassBehaviour | None:
 
 def read_class(cls: type[Actor]) -> Reading:
     """What there is to know of an `Actor` class before it runs. The signature is that of its ``__init__``."""
-    made = plain_signature(cls)
+    made = known_signature(cls) or ANYTHING
     parameters = list(made.parameters.values())
     kind = parameters[0].kind if parameters and parameters[0].kind in POSITIONAL else POSITIONAL[-1]
     accepts = made.replace(parameters=[inspect.Parameter("self", kind), *parameters])
@@ -170,7 +174,7 @@ class _AtOnce(_OneByOne):
             async for request in self._ctx:
                 self._started += 1
                 self._ctx.start_soon(self._serve_beside, request)
-                while self._started >= self._actor.concurrency:
+                while self._started >= type(self._actor).concurrency:
                     await self._end_of_one()
             while self._started:
                 await self._end_of_one()

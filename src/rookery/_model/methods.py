@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast, final
 
 import attrs
 
 from .messages import WIRE_NAME, Request
+from .signatures import plain_signature
 from .wording import brief
-
-if sys.version_info >= (3, 14):
-    import annotationlib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,7 +122,15 @@ def public_methods(cls: type) -> tuple[Method, ...]:
     Raises:
         TypeError: for a public method that cannot be a request, and for a hook that is not async.
     """
-    methods: dict[Callable[..., Any], Method] = {}
+    methods = tuple(_method_of(owner, name, function) for function, (owner, name) in _public_functions(cls).items())
+    for method in methods:
+        _check_override(cls, method)
+    return methods
+
+
+def _public_functions(cls: type) -> dict[Callable[..., Any], tuple[type, str]]:
+    """The functions that are requests, each with the class that has it and its name there."""
+    functions: dict[Callable[..., Any], tuple[type, str]] = {}
     for owner in cls.__mro__:
         for name, value in vars(owner).items():
             if name in HOOKS and not inspect.iscoroutinefunction(value):
@@ -135,10 +140,9 @@ def public_methods(cls: type) -> tuple[Method, ...]:
             if inspect.isasyncgenfunction(value):
                 raise _is_generator(owner, name)
             if inspect.iscoroutinefunction(value):
-                methods[value] = _method_of(owner, name, value)
-    for method in methods.values():
-        _check_override(cls, method)
-    return tuple(methods.values())
+                functions.setdefault(value, (owner, name))
+                _check_name(owner, name, _made_of(value), *functions[value])
+    return functions
 
 
 def request_of(function: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> MethodRequest[Any]:
@@ -153,22 +157,17 @@ def request_of(function: object, args: tuple[Any, ...], kwargs: Mapping[str, Any
     return method.request(args, kwargs)
 
 
-def plain_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature without annotations, which need not be there at run time, and are long."""
-    if sys.version_info >= (3, 14):
-        whole = inspect.signature(function, annotation_format=annotationlib.Format.STRING)
-    else:
-        whole = inspect.signature(function)
-    bare = [parameter.replace(annotation=parameter.empty) for parameter in whole.parameters.values()]
-    return whole.replace(parameters=bare, return_annotation=whole.empty)
-
-
 def _without_self(title: str, whole: inspect.Signature) -> inspect.Signature:
     parameters = list(whole.parameters.values())
     if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         return whole
     if not parameters or parameters[0].kind not in POSITIONAL:
         raise TypeError(f"{title}{whole} has no parameter for the instance: its first one is `self`")
+    if any(parameter.name == "self" for parameter in parameters[1:]):
+        raise TypeError(
+            f"{title}{whole} has a parameter `self` that is not the instance: call its first one `self`, and this one "
+            "something else"
+        )
     return whole.replace(parameters=parameters[1:])
 
 
@@ -195,6 +194,16 @@ def _made_of(function: object) -> Method | None:
     method = getattr(function, METHOD, None)
     # A decorator that copies attributes (`functools.wraps`) makes another function, with this one's `Method`.
     return method if isinstance(method, Method) and method.function is function else None
+
+
+def _check_name(owner: type, name: str, made: Method | None, first_owner: type, first: str) -> None:
+    """Refuse a second name for a function: a request has one, and what overrides the other would not serve it."""
+    title, known = (made.title, made.name) if made else (f"{first_owner.__name__}.{first}", first)
+    if name != known:
+        raise TypeError(
+            f"{owner.__name__}.{name} is another name of {title}, and a request has one, under which it can be "
+            f"overridden: write `async def {name}(self, ...)` and let it call the other, or make it private, `_{name}`"
+        )
 
 
 def _check_override(cls: type, method: Method) -> None:
