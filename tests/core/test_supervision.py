@@ -479,6 +479,8 @@ async def test_names_are_unique_among_live_siblings() -> None:
         with pytest.raises(DuplicateName, match="/one is alive: names are unique among live siblings"):
             await system.spawn(fragile, name="one")
         assert [(await system.spawn(fragile)).name for _ in range(3)] == ["fragile", "fragile-2", "fragile-3"]
+        await system.spawn(fragile, name="fragile-4")
+        assert (await system.spawn(fragile)).name == "fragile-5", "a number that somebody has is passed over"
         await first.stop()
         again = await system.spawn(fragile, name="one")
         assert system.lookup("one") is again
