@@ -379,9 +379,7 @@ class AsyncioLoop:
     def call_from_thread(self, fn: Callable[[], object]) -> bool:
         try:
             self._loop.call_soon_threadsafe(fn)
-        except RuntimeError:
-            if not self._loop.is_closed():
-                raise
+        except RuntimeError:  # the loop is closed
             return False
         return True
 

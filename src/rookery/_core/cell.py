@@ -311,14 +311,14 @@ class Cell:
         return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
 
     def _start_timed_out(self) -> None:
-        if self._incarnation is not None:
-            self._incarnation.crash(
-                TimeoutError(
-                    f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call "
-                    "`ctx.ready()` at the end of start-up (an adopted task calls `task_status.started()`), or give "
-                    "it `child(...).options(start_timeout=...)`"
-                )
+        assert self._incarnation is not None, "whose end cancels the alarm"
+        self._incarnation.crash(
+            TimeoutError(
+                f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call `ctx.ready()` "
+                "at the end of start-up (an adopted task calls `task_status.started()`), or give it "
+                "`child(...).options(start_timeout=...)`"
             )
+        )
 
     def _cancel_start_alarm(self) -> None:
         if self._start_alarm is not None:

@@ -6,7 +6,7 @@ import itertools
 import logging
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, assert_never, final
 
 from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
 from .._model.lifecycle import FINAL
@@ -116,12 +116,10 @@ class Children:
                 f"{self._names[name].path} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
             )
-        for number in itertools.count(self._numbered.get(name, 2)):
-            numbered = f"{name}-{number}"
-            if numbered not in self._names:
-                self._numbered[name] = number + 1
-                return numbered
-        raise AssertionError("there are more numbers than children")
+        numbers = itertools.count(self._numbered.get(name, 2))
+        number = next(number for number in numbers if f"{name}-{number}" not in self._names)
+        self._numbered[name] = number + 1
+        return f"{name}-{number}"
 
     # ---- what happens to children
 
@@ -200,6 +198,8 @@ class Children:
                 self.down.set()
                 if self._failure is not None:
                     self._on_failure(self._failure)
+            case _:
+                assert_never(directive)
 
     def _start_again(self, cell: Cell, delay: float) -> None:
         cell.will_restart()

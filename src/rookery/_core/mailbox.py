@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never, final
 
 from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
@@ -382,7 +382,8 @@ class Mailbox(Generic[T]):
     def _make_room(self, item: T, priority: int, *, wait: bool) -> bool:
         """At capacity: ask the policy. Whether the item may be pushed now."""
         least = self._queue.least_urgent() if self._queue.size else priority
-        match at_capacity(self._overflow, priority, least):
+        verdict = at_capacity(self._overflow, priority, least)
+        match verdict:
             case Verdict.WAIT if wait:
                 return False
             case Verdict.WAIT | Verdict.REFUSE:
@@ -396,6 +397,8 @@ class Mailbox(Generic[T]):
             case Verdict.EVICT_OLDEST:
                 self._drop(*self._queue.evict(), Reason.DROPPED_OLDEST)
                 return True
+            case _:
+                assert_never(verdict)
 
     def _drop(self, item: T, priority: int, reason: Reason) -> None:
         self.dropped += 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any
-
-if sys.version_info >= (3, 14):
-    import annotationlib
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+AS_WRITTEN: Final[dict[str, Any]] = (
+    {"annotation_format": import_module("annotationlib").Format.STRING} if sys.version_info >= (3, 14) else {}
+)
+"""Options with which `inspect.signature` evaluates no annotation: some may name what only type checkers see."""
 
 
 def plain_signature(function: Callable[..., Any]) -> inspect.Signature:
@@ -19,10 +22,7 @@ def plain_signature(function: Callable[..., Any]) -> inspect.Signature:
     Raises:
         ValueError: if it has none, as some functions and classes that are written in C.
     """
-    if sys.version_info >= (3, 14):
-        whole = inspect.signature(function, annotation_format=annotationlib.Format.STRING)
-    else:
-        whole = inspect.signature(function)
+    whole = inspect.signature(function, **AS_WRITTEN)
     bare = [parameter.replace(annotation=parameter.empty) for parameter in whole.parameters.values()]
     return whole.replace(parameters=bare, return_annotation=whole.empty)
 
