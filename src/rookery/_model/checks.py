@@ -88,7 +88,10 @@ def check_message(message: object, accepted: Accepted, actor: str) -> None:
         wanted = f"send one of those, or annotate its behaviour with `Context[{names} | {given}]`"
         if not accepted:
             names = "no messages"
-            wanted = f"annotate its behaviour with `Context[{given}]`, or give its class a public coroutine method"
+            wanted = (
+                f"annotate its behaviour with `Context[{given}]`, or give its class a public coroutine method; what "
+                "`task(fn)` has adopted takes no messages at all"
+            )
         elif issubclass(accepted[0], MethodRequest):
             wanted = f"call one of those: `await ref.call({accepted[0].__name__}, ...)`"
         raise TypeError(f"{actor} accepts {names}, not {given} ({brief(message)}): {wanted}")
