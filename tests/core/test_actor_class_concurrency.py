@@ -52,6 +52,23 @@ async def test_no_more_requests_are_taken_than_may_run_at_once() -> None:
         assert ref.statistics().unanswered == 0
 
 
+async def test_concurrency_is_that_of_the_class() -> None:
+    """An attribute of the same name that an instance has is its own affair."""
+
+    class Confused(Recorder):
+        def __init__(self, log: Log) -> None:
+            super().__init__(log)
+            vars(self)["concurrency"] = 2
+
+    log: Log = []
+    async with open_system() as system:
+        ref = await system.spawn(child(Confused, log).options(stop_timeout=0.1))
+        for name in "ab":
+            await ref.cast(Recorder.work, name)
+        await settle()
+        assert log == ["init", "start", "a begins"]
+
+
 async def test_several_at_once_have_deadlines_and_refusals_each_of_its_own() -> None:
     """One is cut off, one refuses, and neither disturbs the other or the actor."""
     gate, log = anyio.Event(), []
@@ -151,7 +168,9 @@ async def test_a_crash_loses_what_is_in_hand_and_takes_nothing_more() -> None:
     class Fragile(Pair):
         async def crash_later(self) -> None:
             await fuse.wait()
-            await self.ctx.self.send(request_for(Recorder.note, "last"))  # a turn of its own: the next poll need not wait
+            await self.ctx.self.send(
+                request_for(Recorder.note, "last")
+            )  # a turn of its own: the next poll need not wait
             raise ValueError("boom")
 
     fuse, log = anyio.Event(), []

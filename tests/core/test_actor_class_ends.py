@@ -112,8 +112,8 @@ async def test_leaving_a_cancelled_block_stops_in_order(kind: type[Recorder]) ->
 
 
 @pytest.mark.parametrize("how", ["gracefully", "by a crash", "by a cancellation"])
-async def test_a_stop_is_cut_off_after_the_stop_timeout(how: str) -> None:
-    """Whatever it comes after: every shield around it has an end."""
+async def test_a_stop_is_cut_off_after_the_stop_timeout(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it comes after: every shield around it has an end. The log tells of it."""
     log: Log = []
 
     class Endless(Recorder):
@@ -136,6 +136,15 @@ async def test_a_stop_is_cut_off_after_the_stop_timeout(how: str) -> None:
             await ref.wait_stopped()
     assert log[-1] == "cut off"
     assert ("a cancelled" in log) == (how == "by a cancellation")
+    told = [record.getMessage() for record in caplog.records if "on_stop" in record.getMessage()]
+    assert told == ["/Endless: on_stop was cut off before its end (stop_timeout: 0.02 s)"]
+
+
+async def test_a_stop_that_ends_in_time_leaves_no_trace_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Only what is cut off does."""
+    async with open_system() as system:
+        await system.spawn(Recorder, [])
+    assert caplog.records == []
 
 
 async def test_without_a_stop_timeout_a_stop_takes_as_long_as_it_takes_to_reach_an_await() -> None:

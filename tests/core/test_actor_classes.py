@@ -195,7 +195,7 @@ async def test_a_refusal_that_nobody_waits_for_is_a_dead_letter() -> None:
 
 
 async def test_a_refusal_may_come_out_of_a_task_group() -> None:
-    """Alone; beside an error that is none, the group is a crash."""
+    """Alone it is the error; several are a group of errors; beside an error that is none, the group is a crash."""
 
     class Grouped(Actor):
         async def work(self, *errors: Exception) -> None:
@@ -204,7 +204,10 @@ async def test_a_refusal_may_come_out_of_a_task_group() -> None:
     async with open_system() as system:
         ref = await system.spawn(Grouped)
         with pytest.raises(KeyError, match="a"):
-            await ref.call(Grouped.work, Refused(KeyError("a")), Refused(KeyError("b")))
+            await ref.call(Grouped.work, Refused(KeyError("a")))
+        with pytest.raises(ExceptionGroup, match="outer") as raised:
+            await ref.call(Grouped.work, Refused(KeyError("a")), Refused(OSError("b")))
+        assert repr(raised.value.exceptions) == "(KeyError('a'), OSError('b'))"
         assert ref.statistics().restarts == 0
         await ref.cast(Grouped.work, Refused(KeyError("a")), ValueError("b"))
         await settle()

@@ -35,7 +35,9 @@ class Actor:
 
     Attributes:
         concurrency: How many requests are served at once, each in a task of its own; 1 by default. While that many
-            are, no further message is taken.
+            are, no further message is taken. It belongs to the class; one that an instance sets counts for nothing.
+            An actor whose methods wait for further calls of itself, nested that deep, waits for ever, and nothing
+            tells of it: give such calls a ``timeout``.
 
     Example:
         >>> class Calculator(Actor):
@@ -88,7 +90,8 @@ class Actor:
         """Called after the last request, whatever came of it: a graceful stop, a crash, a cancellation.
 
         It is called if `on_start` has returned, and shielded from cancellation; after the actor's ``stop_timeout``
-        it is cut off by one of its own. What it raises is a crash, or joins the one that was its reason.
+        it is cut off by one of its own, and a warning logged. With ``stop_timeout=0`` that is its first await. What it
+        raises is a crash, or joins the one that was its reason.
         """
 
     def __run_in__(self, ctx: Context[Any]) -> None:

@@ -51,14 +51,14 @@ class Engine:
         self.body.cancel()
 
     @contextmanager
-    def grace(self, seconds: float) -> Generator[None]:
-        """Time for cleanup that no cancellation takes away; only `hurry` does."""
+    def grace(self, seconds: float) -> Generator[anyio.CancelScope]:
+        """Time for cleanup that no cancellation takes away; only `hurry` does. The scope shows whether it was enough."""
         with anyio.CancelScope(deadline=self.loop.now() + seconds, shield=True) as scope:
             if self._hurried:
                 scope.cancel()
             self._graces.add(scope)
             try:
-                yield
+                yield scope
             finally:
                 self._graces.discard(scope)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from contextlib import nullcontext
 from types import FunctionType
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+logger = logging.getLogger("rookery.supervision")
 
 ANYTHING: Final = inspect.signature(lambda *args, **kwargs: (args, kwargs))
 """The signature of a class that tells nothing about its arguments, as one that is derived from `dict` as well."""
@@ -149,7 +152,7 @@ class _OneByOne:
     def _give_up(self, request: MethodRequest[Any]) -> None:
         """Its deadline has passed, so its asker has left or is about to."""
         if self._ctx.abandoned(request):
-            self._incarnation.hand.put_down(request)
+            self._incarnation.hand.put_down(request, self._cell.received)
         else:  # the same object was asked twice, and both were served at once
             late = AskTimeout(f"the deadline of another ask of the same {brief(request)} has passed")
             self._ctx.fail(request, late)
@@ -212,7 +215,7 @@ class _AtOnce(_OneByOne):
 async def _stop(actor: Actor, cell: Cell, reason: BaseException | None = None) -> None:
     """Call `Actor.on_stop`; what it raises supersedes a cancellation, and joins a crash."""
     try:
-        with _grace(cell):
+        with _grace(cell) as scope:
             await _run(actor.on_stop)
     except GeneratorExit:
         raise
@@ -220,9 +223,12 @@ async def _stop(actor: Actor, cell: Cell, reason: BaseException | None = None) -
         if reason is None or isinstance(reason, anyio.get_cancelled_exc_class()):
             raise
         raise BaseExceptionGroup(f"{cell.path} crashed, and so did its on_stop", [reason, error]) from None
+    if scope.cancelled_caught:
+        timeout = cell.spec.settings.stop_timeout
+        logger.warning("%s: on_stop was cut off before its end (stop_timeout: %g s)", cell.path, timeout)
 
 
-def _grace(cell: Cell) -> AbstractContextManager[object]:
+def _grace(cell: Cell) -> AbstractContextManager[anyio.CancelScope]:
     """Time to clean up."""
     return cell.engine.grace(cell.spec.settings.stop_timeout)
 
@@ -233,14 +239,16 @@ def _within(ask: Ask | None) -> AbstractContextManager[object, bool | None]:
 
 
 def _refusal(error: Exception) -> Exception | None:
-    """What the asker gets if a method refused, also out of a task group; None if something else is wrong."""
+    """What the asker gets if a method refused, also out of task groups; None if something else is wrong."""
     if isinstance(error, Refused):
         return error.error
     if not isinstance(error, ExceptionGroup):
         return None
     group = cast("ExceptionGroup[Exception]", error)
-    refusals = [_refusal(part) for part in group.exceptions]
-    return None if None in refusals else refusals[0]
+    refusals = [refusal for refusal in map(_refusal, group.exceptions) if refusal is not None]
+    if len(refusals) < len(group.exceptions):
+        return None
+    return refusals[0] if len(refusals) == 1 else ExceptionGroup(group.message, refusals)
 
 
 @interruptible
