@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
@@ -314,3 +315,24 @@ async def test_a_method_cannot_wait_for_the_end_of_its_own_actor() -> None:
         assert await ref.call(Quitter.quit) == "bye"
         await ref.wait_stopped()
         assert log == ["init", "start", "stop"]
+
+
+async def test_a_caller_whose_deadline_is_moved_while_its_method_runs_is_told() -> None:
+    """The method is cut off at the deadline as it was; nobody waits for it any longer."""
+
+    class Slow(Actor):
+        async def work(self) -> None:
+            await anyio.sleep_forever()
+
+    async with open_system() as system:
+        ref = await system.spawn(Slow)
+        with anyio.CancelScope(deadline=anyio.current_time() + 0.05) as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def move() -> None:
+                    scope.deadline = math.inf
+
+                tasks.start_soon(move)
+                with pytest.raises(AskTimeout, match="set it before asking"):
+                    await ref.call(Slow.work)
+        assert not scope.cancelled_caught

@@ -109,8 +109,8 @@ class Ask:
         """Its deadline has passed. Its asker learns of it, if it has not left yet, and sees whether it is cancelled."""
         self.expired = self.fail(
             AskTimeout(
-                f"the deadline around this ask of {self.target.path} had passed when {type(self.request).__name__} came "
-                "up, and was moved to a later time since: set it before asking"
+                f"the deadline under which {type(self.request).__name__} was asked of {self.target.path} has passed: that of "
+                "a scope counts as it was then, so set it before asking"
             )
         )
 

@@ -13,7 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from .._model.dead_letter import Reason
-from .._model.errors import AskTimeout, Refused
+from .._model.errors import Refused
 from .._model.methods import POSITIONAL, MethodRequest
 from .._model.signatures import known_signature
 from .._model.wording import brief
@@ -150,12 +150,9 @@ class _OneByOne:
             self._cell.dead_letter(answer, Reason.LATE_REPLY)
 
     def _give_up(self, request: MethodRequest[Any]) -> None:
-        """Its deadline has passed, so its asker has left or is about to."""
-        if self._ctx.abandoned(request):
-            self._incarnation.hand.put_down(request, self._cell.received)
-        else:  # the same object was asked twice, and both were served at once
-            late = AskTimeout(f"the deadline of another ask of the same {brief(request)} has passed")
-            self._ctx.fail(request, late)
+        ask = self._incarnation.hand.put_down(request, self._cell.received)
+        assert ask is not None
+        ask.expire()
 
 
 @final
