@@ -265,7 +265,8 @@ async def _interrupted_actor(system: System, tasks: anyio.abc.TaskGroup, which: 
         ref.stop_soon()
 
     async def body(ctx: Context[Task]) -> None:
-        handle(ctx, await ctx.receive())
+        kept = await ctx.receive()
+        scene.handled.append(kept.number)
         for task in await ctx.receive_batch(2):
             handle(ctx, task)
         kid = await ctx.spawn(child(scene.slow).options(name="kid"))
@@ -274,6 +275,7 @@ async def _interrupted_actor(system: System, tasks: anyio.abc.TaskGroup, which: 
         await scene.ask("actor", kid)
         await scene.ask("actor", scene.server, timeout=3600)
         handle(ctx, await ctx.receive(timeout=3600))
+        ctx.reply(kept, kept.number)
         await kid.stop(drain=True)
         async for task in ctx:
             handle(ctx, task)
