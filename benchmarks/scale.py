@@ -90,23 +90,24 @@ def _crashes_not_logged() -> Generator[None]:
 
 
 async def storm_by_hand(count: int, tools: bare.Tools) -> float:
-    """The same without actors: a task that handles numbers from a queue, begun again after each crash."""
+    """The same without actors: a task that handles the messages from a queue, begun again after each crash."""
     tally, pipe, crashes = Tally(), tools.pipe(CAPACITY), 0
 
     async def serve(_: object) -> None:
         while tally.handled < count:
-            number = await pipe.get()
-            if number < 0:
-                raise BoomError
-            tally.handled += 1
-            tally.total += number
+            match await pipe.get():
+                case Note(number):
+                    tally.handled += 1
+                    tally.total += number
+                case Crash():
+                    raise BoomError
 
     async def supervise_or_send(role: str) -> None:
         nonlocal crashes
         if role == "send":
             for number in range(count):
-                await pipe.put(-1)
-                await pipe.put(number)
+                await pipe.put(Crash())
+                await pipe.put(Note(number, "queued behind a crash", 1.0))
             return
         while tally.handled < count:
             try:
