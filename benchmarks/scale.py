@@ -95,7 +95,8 @@ async def storm_by_hand(count: int, tools: bare.Tools) -> float:
 
     async def serve(_: object) -> None:
         while tally.handled < count:
-            match await pipe.get():
+            received: Note | Crash = await pipe.get()
+            match received:
                 case Note(number):
                     tally.handled += 1
                     tally.total += number

@@ -165,7 +165,8 @@ async def thread_ring(count: int, tools: Tools) -> float:
     async def link(place: int) -> None:
         own, neighbour = pipes[place], pipes[(place + 1) % LINKS]
         while True:
-            match await own.get():
+            received: Token | Leave = await own.get()
+            match received:
                 case Token(hops_left):
                     tally.handled += 1
                     tally.total += hops_left
