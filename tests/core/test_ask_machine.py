@@ -31,6 +31,7 @@ from rookery import (
     message,
     open_system,
 )
+from stepped import jump
 from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
 
 CAPACITY = 2
@@ -634,9 +635,7 @@ class AskMachine(WorldMachine):
     @rule(together=TOGETHER)
     def time_out(self, together: bool) -> None:
         """Whoever waits with a limit has waited long enough."""
-        self.step(
-            together, lambda: self.stepped.jump(BLINK), lambda world: [(None, evolve(world, now=world.now + BLINK))]
-        )
+        self.step(together, lambda: jump(BLINK), lambda world: [(None, evolve(world, now=world.now + BLINK))])
 
     @rule()
     def tick(self) -> None:

@@ -33,6 +33,7 @@ from rookery import (
     message,
     open_system,
 )
+from stepped import jump
 from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
 
 CAPACITY = 2
@@ -756,7 +757,7 @@ class LifecycleMachine(WorldMachine):
         self.jump()
 
     def jump(self) -> None:
-        self.step(False, lambda: self.stepped.jump(BLINK), lambda tree: [(None, evolve(tree, now=tree.now + BLINK))])
+        self.step(False, lambda: jump(BLINK), lambda tree: [(None, evolve(tree, now=tree.now + BLINK))])
 
     @rule()
     def tick(self) -> None:

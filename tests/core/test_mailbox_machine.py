@@ -17,6 +17,7 @@ from rookery._core._parking import current_loop
 from rookery._core.deadlines import Deadlines
 from rookery._core.mailbox import Mailbox
 from rookery._core.turn import Turn
+from stepped import jump
 from worlds import WorldMachine, run_machine
 
 CAPACITY = 2
@@ -296,7 +297,7 @@ class MailboxMachine(WorldMachine):
 
         timed = {task for task in self.tasks if task.timed}
         self.time += 2 * TIMEOUT
-        self.step(together, lambda: self.stepped.jump(2 * TIMEOUT), model)
+        self.step(together, lambda: jump(2 * TIMEOUT), model)
 
     @rule()
     def tick(self) -> None:
