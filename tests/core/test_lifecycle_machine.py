@@ -43,6 +43,7 @@ BLINK = 6
 """Ends every grace and every delay, and so much later a crash counts no more."""
 NAMES = ["a", "a/x", "a/x/y", "a/z", "b"]
 OWNERS: list[int | None] = [None, 0, 1, 0, None]
+STOP_ORDER = ["b", "a", "a/z", "a/x", "a/x/y"]
 SLOTS = st.sampled_from([0, 0, 1, 1, 2, 3, 4])
 TOGETHER = st.booleans()
 FINAL = {"stopped", "failed"}
@@ -56,6 +57,10 @@ class Task(Request[int]):
 
 class Defect(Exception):
     """What actors crash with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 # ---- the model
@@ -108,8 +113,8 @@ class Family:
     children: tuple[int, ...] = ()
     stopping: bool = False
     hurried: bool = False
-    errors: bool = False
-    """Whether one of them crashed while all were being stopped."""
+    defects: frozenset[int] = frozenset()
+    """What they crashed with while all were being stopped."""
 
 
 @attrs.frozen(cache_hash=True)
@@ -129,7 +134,8 @@ class Node:
     drain: bool = False
     cancel_at: float = math.inf
     cancelled: bool = False
-    crashed: bool = False
+    defects: frozenset[int] = frozenset()
+    """What it has crashed with."""
     wakes_at: float = math.inf
     queue: tuple[Item, ...] = ()
     line: tuple[int, ...] = ()
@@ -301,7 +307,7 @@ class Tree:
             phase="born",
             ready=False,
             go_on=False,
-            crashed=False,
+            defects=frozenset(),
             wakes_at=math.inf,
             family=Family(),
             restarts=self.nodes[at].restarts + 1,
@@ -322,7 +328,7 @@ class Tree:
         after = after.with_node(at, received=node.received + 1, handled=(*node.handled, item.number))
         match item.what:
             case "crash":
-                return after.with_node(at, hand=item, crashed=True, phase="cleanup")
+                return after.with_node(at, hand=item, defects=frozenset({item.number}), phase="cleanup")
             case "return":
                 return after.with_node(at, hand=item, phase="cleanup")
             case "work" | "work, crash":
@@ -334,7 +340,7 @@ class Tree:
         node = self.nodes[at]
         assert node.hand is not None
         if node.hand.what == "work, crash":
-            return self.with_node(at, phase="cleanup", go_on=False, crashed=True)
+            return self.with_node(at, phase="cleanup", go_on=False, defects=frozenset({node.hand.number}))
         after = self.with_node(at, phase="running", go_on=False, hand=None)
         return after.answer(node.hand, node.hand.number) if node.hand.asked else after
 
@@ -343,22 +349,22 @@ class Tree:
         node = self.nodes[at]
         after = self.with_node(at, phase="ending", hand=None)
         if node.hand is not None and node.hand.asked:
-            after = after.answer(node.hand, "ActorCrashed" if node.crashed else "ActorStopped")
-        if node.stopping or not self.kinds[at].restarts(node.crashed):
+            after = after.answer(node.hand, "ActorCrashed" if node.defects else "ActorStopped")
+        if node.stopping or not self.kinds[at].restarts(bool(node.defects)):
             after = after.turned_away(at)
         return after.with_family(at, stopping=True).stop_next(at)
 
     def ended(self, at: int) -> Tree:
         """The incarnation is over, with all that belonged to it."""
         node, kind, owner = self.nodes[at], self.kinds[at], OWNERS[at]
-        crashed = node.crashed or (node.stopping and node.family.errors)
+        defects = node.defects | (node.family.defects if node.defects or node.stopping else set())
         family = self.family(owner)
         after = self.with_node(at, cancelled=False, cancel_at=math.inf)
-        if family.stopping and crashed and kind.restart is not Restart.TEMPORARY:
-            after = after.with_family(owner, errors=True)
+        if family.stopping and kind.restart is not Restart.TEMPORARY:
+            after = after.with_family(owner, defects=family.defects | defects)
         stays = family.stopping or node.stopping or not (node.ready or node.started)
-        if stays or not kind.restarts(crashed):
-            return after.finished(at, crashed)
+        if stays or not kind.restarts(bool(defects)):
+            return after.finished(at, bool(defects))
         if kind.delayed:
             return after.with_node(at, phase="delayed", wakes_at=self.now + DELAY)
         return after.born(at)
@@ -773,15 +779,35 @@ class LifecycleMachine(WorldMachine):
 
     def finish(self) -> None:
         """Everybody has been told, and what was sent was handled or is a dead letter, and not both."""
+        for at in range(len(NAMES)):
+            self.end(at=at, what="work, crash", asks=False, together=False)
         self.leave_the_block(False)
-        for at in range(len(NAMES)):  # nobody who crashes now is started again
-            self.end(at=at, what="crash", asks=False, together=False)
+        for name in STOP_ORDER:  # nobody who crashes now is started again
+            self.go_on(at=NAMES.index(name), together=False)
         for _ in range(3 * len(NAMES)):
             self.jump()
         assert not self.jobs
-        assert self.block.outcome is not None
+        assert left_with(self.block.outcome) in {tree.root.defects for tree in self.worlds}
         for number, sent in self.sent.items():
             assert self.handled[number] + self.dead[number] == sent, number
+
+
+def left_with(outcome: Any) -> frozenset[int]:
+    """What left the block: none of its own errors, and those of what crashed while it was left."""
+    match outcome:
+        case ("returned", None):
+            return frozenset()
+        case ("raised", ExceptionGroup() as error):
+            return defects_in(error)
+    raise AssertionError(f"the block was left by {outcome!r}")
+
+
+def defects_in(error: Exception) -> frozenset[int]:
+    """The numbers of the defects that an error consists of."""
+    if isinstance(error, ExceptionGroup):
+        return frozenset().union(*map(defects_in, error.exceptions))
+    assert isinstance(error, Defect), error
+    return frozenset({error.number})
 
 
 def test_lives_are_their_naive_model(anyio_backend):
