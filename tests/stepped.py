@@ -191,6 +191,8 @@ class Stepped:
     def __init__(self, backend: Backend) -> None:
         name, options = standing(backend)
         self._native = name == "asyncio"
+        if self._native:  # debug mode looks at the stack at every callback, which takes most of the time
+            options["debug"] = False
         self._jobs: list[Job] = []
         self._steps: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()

@@ -10,12 +10,10 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
-import attrs
 from anyio.lowlevel import checkpoint
-from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -34,7 +32,7 @@ from rookery import (
     open_system,
 )
 from stepped import jump
-from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
+from worlds import WorldMachine, queue_of, run_machine, set_turns
 
 CAPACITY = 2
 STOP_TIMEOUT = 3
@@ -66,8 +64,7 @@ class Defect(Exception):
 # ---- the model
 
 
-@attrs.frozen
-class Kind:
+class Kind(NamedTuple):
     """What an actor is declared as."""
 
     restart: Restart
@@ -80,8 +77,7 @@ class Kind:
         return {Restart.PERMANENT: True, Restart.TRANSIENT: crashed, Restart.TEMPORARY: False}[self.restart]
 
 
-@attrs.frozen(cache_hash=True)
-class Item:
+class Item(NamedTuple):
     """A message, or a request, and what it asks for."""
 
     number: int
@@ -89,8 +85,7 @@ class Item:
     asked: bool
 
 
-@attrs.frozen(cache_hash=True)
-class Job:
+class Job(NamedTuple):
     """A task that waits for something: to have sent, asked, spawned, stopped or seen the end of an actor."""
 
     number: int
@@ -106,8 +101,7 @@ class Job:
     """Which of its actor's lives a spawner waits for."""
 
 
-@attrs.frozen(cache_hash=True)
-class Family:
+class Family(NamedTuple):
     """The children of one owner, in start order."""
 
     children: tuple[int, ...] = ()
@@ -117,8 +111,7 @@ class Family:
     """What they crashed with while all were being stopped."""
 
 
-@attrs.frozen(cache_hash=True)
-class Node:
+class Node(NamedTuple):
     """An actor, or its place before it is spawned."""
 
     phase: str = "new"
@@ -163,8 +156,7 @@ class Node:
         return "paused" if self.held else "running"
 
 
-@attrs.frozen(cache_hash=True)
-class Tree:
+class Tree(NamedTuple):
     """All actors, and all who wait for something about them."""
 
     kinds: tuple[Kind, ...]
@@ -192,7 +184,7 @@ class Tree:
         for at, node in enumerate(self.nodes):
             yield from self.moves_of_node(at, node)
         if self.leaving:
-            yield evolve(self, leaving=False).with_family(None, stopping=True).stop_next(None)
+            yield self._replace(leaving=False).with_family(None, stopping=True).stop_next(None)
 
     def moves_of_node(self, at: int, node: Node) -> Iterator[Tree]:
         if node.line and not self.job(node.line[0]).doomed and len(node.queue) < CAPACITY:
@@ -288,10 +280,10 @@ class Tree:
     def release(self, numbers: set[int], outcome: Any) -> Tree:
         """What they wait for has happened."""
         jobs = tuple(
-            evolve(job, stage="released", outcome=outcome) if job.number in numbers and job.stage == "waiting" else job
+            job._replace(stage="released", outcome=outcome) if job.number in numbers and job.stage == "waiting" else job
             for job in self.jobs
         )
-        return evolve(self, jobs=jobs)
+        return self._replace(jobs=jobs)
 
     def answer(self, item: Item, outcome: Any) -> Tree:
         waits = any(job.number == item.number and job.stage == "waiting" for job in self.jobs)
@@ -424,28 +416,28 @@ class Tree:
         return next(job for job in self.jobs if job.number == number)
 
     def with_job(self, job: Job, **changes: Any) -> Tree:
-        jobs = tuple(evolve(old, **changes) if old.number == job.number else old for old in self.jobs)
-        return evolve(self, jobs=jobs)
+        jobs = tuple(old._replace(**changes) if old.number == job.number else old for old in self.jobs)
+        return self._replace(jobs=jobs)
 
     def done(self, job: Job, outcome: Any) -> Tree:
         jobs = tuple(old for old in self.jobs if old.number != job.number)
-        return evolve(self, jobs=jobs, outcomes=self.outcomes | {(job.number, outcome)})
+        return self._replace(jobs=jobs, outcomes=self.outcomes | {(job.number, outcome)})
 
     def with_node_new(self, at: int, node: Node) -> Tree:
-        return evolve(self, nodes=(*self.nodes[:at], node, *self.nodes[at + 1 :]))
+        return self._replace(nodes=(*self.nodes[:at], node, *self.nodes[at + 1 :]))
 
     def with_node(self, at: int, **changes: Any) -> Tree:
-        return self.with_node_new(at, evolve(self.nodes[at], **changes))
+        return self.with_node_new(at, self.nodes[at]._replace(**changes))
 
     def family(self, owner: int | None) -> Family:
         return self.root if owner is None else self.nodes[owner].family
 
     def with_family(self, owner: int | None, **changes: Any) -> Tree:
-        family = evolve(self.family(owner), **changes)
-        return evolve(self, root=family) if owner is None else self.with_node(owner, family=family)
+        family = self.family(owner)._replace(**changes)
+        return self._replace(root=family) if owner is None else self.with_node(owner, family=family)
 
     def letter(self, reason: str, number: int) -> Tree:
-        return evolve(self, letters=tuple(sorted((*self.letters, (reason, number)))))
+        return self._replace(letters=tuple(sorted((*self.letters, (reason, number)))))
 
     # ---- what can be seen of it
 
@@ -457,8 +449,8 @@ class Tree:
         }
 
     def forget(self) -> Tree:
-        nodes = tuple(evolve(node, handled=()) for node in self.nodes)
-        return evolve(self, nodes=nodes, outcomes=frozenset(), letters=())
+        nodes = tuple(node._replace(handled=()) for node in self.nodes)
+        return self._replace(nodes=nodes, outcomes=frozenset(), letters=())
 
 
 def _seen_of(node: Node) -> tuple[Any, ...]:
@@ -697,7 +689,9 @@ class LifecycleMachine(WorldMachine):
         self.waiting.append(number)
         if what == "send":
             self.sent[number] = False
-        self.step(together, lambda: self.start(number, fn), lambda tree: [(None, evolve(tree, jobs=(*tree.jobs, job)))])
+        self.step(
+            together, lambda: self.start(number, fn), lambda tree: [(None, tree._replace(jobs=(*tree.jobs, job)))]
+        )
         return number
 
     @precondition(lambda self: self.waiting)
@@ -741,15 +735,11 @@ class LifecycleMachine(WorldMachine):
             return
 
         def model(tree: Tree) -> list[tuple[str | None, Tree]]:
-            return [
-                ("ActorStopped", after)
-                if after.nodes[at].stopping or after.nodes[at].phase in FINAL
-                else (None, after.with_node(at, held=paused))
-                for after in reachable([tree])
-            ]
+            over = tree.nodes[at].stopping or tree.nodes[at].phase in FINAL
+            return [("ActorStopped", tree) if over else (None, tree.with_node(at, held=paused))]
 
         ref = self.refs[at]
-        self.step(together, lambda: ref.pause() if paused else ref.resume(), model)
+        self.step(together, lambda: ref.pause() if paused else ref.resume(), model, after_others=True)
 
     @rule(at=SLOTS, together=TOGETHER)
     def stop_soon(self, at: int, together: bool) -> None:
@@ -763,7 +753,7 @@ class LifecycleMachine(WorldMachine):
         self.jump()
 
     def jump(self) -> None:
-        self.step(False, lambda: jump(BLINK), lambda tree: [(None, evolve(tree, now=tree.now + BLINK))])
+        self.step(False, lambda: jump(BLINK), lambda tree: [(None, tree._replace(now=tree.now + BLINK))])
 
     @rule()
     def tick(self) -> None:
@@ -773,7 +763,7 @@ class LifecycleMachine(WorldMachine):
     @rule(together=TOGETHER)
     def leave_the_block(self, together: bool) -> None:
         """And go on using it, as those do who do not know yet."""
-        self.step(together, self.leave.set, lambda tree: [(None, evolve(tree, leaving=not tree.root.stopping))])
+        self.step(together, self.leave.set, lambda tree: [(None, tree._replace(leaving=not tree.root.stopping))])
 
     # ---- the end
 
