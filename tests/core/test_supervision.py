@@ -29,7 +29,14 @@ from rookery import (
     child,
     open_system,
 )
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 async def fragile(ctx: Context[Any], log: list[Any] | None = None) -> None:
