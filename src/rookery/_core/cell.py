@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.dead_letter import Reason
+from .._model.directives import Exit
 from .._model.errors import ActorStopped, MailboxFull, StopFromWithin, StopRequested
 from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
-from .._model.supervision import Exit
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .adopted import AdoptedTask

@@ -9,10 +9,11 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, final
 
+from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
 from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed, WrongLoop
 from .._model.lifecycle import FINAL
 from .._model.restart import Restart
-from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
+from .._model.supervision import Supervision
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
@@ -23,6 +24,7 @@ from .waiting import Latch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._model.directives import Directive, Exit
     from .._model.restart import Intensity
     from .engine import Engine
     from .ref import ActorRef
@@ -80,7 +82,6 @@ class Children:
     async def spawn(self, behaviour: object, args: tuple[Any, ...], name: str | None) -> ActorRef[Any]:
         """Start a child and wait until it is ready; see `Spawner.spawn`."""
         cell = self._admit(as_spec(behaviour, args, name))
-        cell.begin()
         try:
             await cell.started.wait()
         except BaseException:
@@ -108,7 +109,7 @@ class Children:
         cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._engine, self)
         bind(spec.ref, cell)
         self._names[name] = cell
-        self._policy.admit(cell, spec.settings.restart, spec.settings.backoff)
+        self._carry_out(self._policy.admit(cell, spec.settings.restart, spec.settings.backoff))
         return cell
 
     def _free_name(self, spec: ChildSpec[Any]) -> str:
@@ -131,7 +132,7 @@ class Children:
 
     def became_ready(self, cell: Cell) -> None:
         """A child is ready."""
-        self._policy.became_ready(cell)
+        self._carry_out(self._policy.became_ready(cell))
 
     def exited(self, cell: Cell, how: Exit) -> None:
         """An incarnation of a child has ended."""
@@ -189,23 +190,27 @@ class Children:
     def _do(self, directive: Directive[Cell]) -> None:
         match directive:
             case Start(cell, delay):
-                self._start_again(cell, delay)
+                self._start(cell, delay)
             case Stop(cell):
                 cell.begin_stop()
                 if self._hurried:
                     cell.cancel()
-            case Forget(cell, how):
-                del self._names[cell.name]
+            case Keep(cell):
+                cell.will_restart()
+            case Finish(cell, how):
                 cell.finish(how)
+            case Forget(cell):
+                del self._names[cell.name]
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
             case AllDown():
                 self.down.set()
                 if self._failure is not None:
                     self._on_failure(self._failure)
+            case AllReady() | AbortStart():
+                raise AssertionError(f"{self.path} has no static children to start")
 
-    def _start_again(self, cell: Cell, delay: float) -> None:
-        cell.will_restart()
+    def _start(self, cell: Cell, delay: float) -> None:
         if delay > 0:
             cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
         else:
@@ -224,11 +229,12 @@ def _log_exit(cell: Cell, how: Exit, directives: list[Directive[Cell]]) -> None:
     """One record for each crash: who, which incarnation, why, and what was decided."""
     if how.crash is None:
         return
-    first = directives[0]
-    match first:
-        case Start(_, delay):
-            decision = f"restarting in {delay:.3g} s" if delay else "restarting"
-        case GiveUp():
+    match directives:
+        case [Keep(), Start(starting, delay), *_] if starting is cell and delay:
+            decision = f"restarting in {delay:.3g} s"
+        case [Keep(), *_]:
+            decision = "restarting"
+        case [GiveUp(), *_]:
             decision = f"{cell.owner.path} gives up"
         case _:
             decision = "it stays down"

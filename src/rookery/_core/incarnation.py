@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from .._model.directives import Exit
 from .._model.errors import ActorCrashed, ActorStopped
-from .._model.supervision import Exit
 from ._parking import interruptible, uninterrupted
 from .context import Context
 from .departure import departure
