@@ -132,11 +132,12 @@ class Children:
 
     def became_ready(self, cell: Cell) -> None:
         """A child is ready."""
-        self._carry_out(self._policy.became_ready(cell))
+        if directives := self._policy.became_ready(cell):
+            self._carry_out(directives)
 
     def exited(self, cell: Cell, how: Exit) -> None:
         """An incarnation of a child has ended."""
-        if self._policy.stopping and how.crash is not None:
+        if how.crash is not None and self._policy.stopping:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
         directives = self._policy.exited(cell, how, now, random.random())
@@ -177,30 +178,34 @@ class Children:
     @uninterrupted
     def _carry_out(self, directives: list[Directive[Cell]]) -> None:
         """Do what was decided, in order. What follows from it queues up behind, so the stack stays flat."""
-        self._todo.extend(directives)
+        todo = self._todo
+        todo.extend(directives)
         if self._busy:
             return
         self._busy = True
         try:
-            while self._todo:
-                self._do(self._todo.popleft())
+            while todo:
+                self._do(todo.popleft())
         finally:
             self._busy = False
 
     def _do(self, directive: Directive[Cell]) -> None:
         match directive:
             case Start(cell, delay):
-                self._start(cell, delay)
+                if delay > 0:
+                    cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
+                else:
+                    cell.begin()
             case Stop(cell):
                 cell.begin_stop()
                 if self._hurried:
                     cell.cancel()
-            case Keep(cell):
-                cell.will_restart()
             case Finish(cell, how):
                 cell.finish(how)
             case Forget(cell):
                 del self._names[cell.name]
+            case Keep(cell):
+                cell.will_restart()
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
             case AllDown():
@@ -209,12 +214,6 @@ class Children:
                     self._on_failure(self._failure)
             case AllReady() | AbortStart():
                 raise AssertionError(f"{self.path} has no static children to start")
-
-    def _start(self, cell: Cell, delay: float) -> None:
-        if delay > 0:
-            cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
-        else:
-            cell.begin()
 
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
         limit = self._intensity

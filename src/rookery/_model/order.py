@@ -63,8 +63,8 @@ class Child:
     restart: Restart
     backoff: Backoff | None
     significant: bool
-    static: bool
-    kept: bool
+    static: bool = False
+    kept: bool = False
     phase: Phase = Phase.WAITING
     next: Next = Next.BY_TYPE
     told_for_good: bool | None = None
@@ -106,8 +106,13 @@ class StartOrder(Generic[C]):
         state.phase = Phase.LIVE
         return [Start(child, state.delay)]
 
+    def start_in_turn(self, state: Child) -> list[Directive[C]]:
+        """Start a child when its turn comes, which may be now."""
+        self.line_up(state)
+        return self.advance()
+
     def line_up(self, state: Child) -> None:
-        """Have a child start when its turn comes."""
+        """Have a child wait for its turn."""
         state.phase = Phase.WAITING
         self._waiting = None
 
@@ -130,7 +135,9 @@ class StartOrder(Generic[C]):
         """A child is down. Should it start again, that is a new life, without a past to be patient with."""
         state.phase = Phase.DOWN
         state.awaited, state.delay, state.streak = False, 0.0, 0
-        return [Finish(child, how), *([] if state.kept else self.forget(child))]
+        if state.kept:
+            return [Finish(child, how)]
+        return [Finish(child, how), *self.forget(child)]
 
     def forget(self, child: C) -> list[Directive[C]]:
         """A child is no child any more."""
@@ -167,7 +174,9 @@ class StartOrder(Generic[C]):
             self._leaving.pop()
         if self.stopping:
             return [AllDown()]
-        return [] if self._turn is not None else self._start_next()
+        if self._turn is not None or not (self._waiting or self._waiting is None or self.starting):
+            return []
+        return self._start_next()
 
     def _start_next(self) -> list[Directive[C]]:
         directives: list[Directive[C]] = []

@@ -79,8 +79,11 @@ class Supervision(Generic[C]):
         Raises:
             ValueError: if it is significant and its end could not stop this supervisor.
         """
+        if significant:
+            self._auto_shutdown.check_significant(restart)
         kept = restart is not Restart.TEMPORARY  # as in OTP, which keeps the specs of the others
-        self._order.line_up(self._add(child, restart, backoff, significant=significant, static=True, kept=kept))
+        self._order.children[child] = state = Child(restart, backoff, significant, static=True, kept=kept)
+        self._order.line_up(state)
 
     def start(self) -> list[Directive[C]]:
         """Start the static children in order, each when the one before it is ready or has ended. Once."""
@@ -92,32 +95,23 @@ class Supervision(Generic[C]):
     ) -> list[Directive[C]]:
         """Have a dynamic child, last in order, and start it: after a group restart or start-up that is under way.
 
+        Not while all are being stopped; the core turns new children away then.
+
         Raises:
             ValueError: if it is significant and its end could not stop this supervisor.
         """
-        assert not self.stopping, "the core turns new children away once all are being stopped"
-        state = self._add(child, restart, backoff, significant=significant, static=False, kept=False)
-        return self._start(child, state, in_turn=self._order.busy)
+        order = self._order
+        if significant:
+            self._auto_shutdown.check_significant(restart)
+        order.children[child] = state = Child(restart, backoff, significant)
+        return order.start_in_turn(state) if order.busy else order.start(child, state)
 
     def became_ready(self, child: C) -> list[Directive[C]]:
         """A start succeeded."""
-        state = self._order.children[child]
+        order = self._order
+        state = order.children[child]
         state.awaited, state.delay = False, 0.0
-        return self._order.advance() if self._order.pass_turn(state) else []
-
-    def _add(
-        self, child: C, restart: Restart, backoff: Backoff | None, *, significant: bool, static: bool, kept: bool
-    ) -> Child:
-        if significant:
-            self._auto_shutdown.check_significant(restart)
-        self._order.children[child] = state = Child(restart, backoff, significant, static, kept)
-        return state
-
-    def _start(self, child: C, state: Child, *, in_turn: bool) -> list[Directive[C]]:
-        if not in_turn:
-            return self._order.start(child, state)
-        self._order.line_up(state)
-        return self._order.advance()
+        return order.advance() if order.pass_turn(state) else []
 
     # ---- requests
 
@@ -146,7 +140,7 @@ class Supervision(Generic[C]):
         if state.phase is Phase.LIVE:
             state.next = Next.AGAIN
             return self._order.tell(child, state)
-        return self._start(child, state, in_turn=self._order.busy)
+        return self._order.start_in_turn(state) if self._order.busy else self._order.start(child, state)
 
     def remove(self, child: C) -> list[Directive[C]]:
         """Somebody asked for this child to be forgotten; a running one is stopped first. Idempotent."""
@@ -186,14 +180,15 @@ class Supervision(Generic[C]):
         Returns:
             What follows; about the child itself always one `Keep` or one `Finish`.
         """
-        order, state = self._order, self._order.children[child]
-        following, busy = state.next, order.busy
+        order = self._order
+        state = order.children[child]
+        following, had_turn = state.next, order.pass_turn(state)
         state.next, state.told_for_good = Next.BY_TYPE, None
-        order.pass_turn(state)
-        if self.stopping or how.interrupted or following is Next.DOWN:
-            return [*order.finish(child, state, how), *order.advance()]
+        if order.stopping or following is Next.DOWN or how.interrupted:
+            return order.finish(child, state, how) + order.advance()
         if following is Next.AGAIN:
-            return [Keep(child, how), *self._start(child, state, in_turn=busy)]
+            in_turn = had_turn or order.busy
+            return [Keep(child, how), *(order.start_in_turn(state) if in_turn else order.start(child, state))]
         if how.crash is not None and not how.was_ready and state.awaited:
             return self._start_failed(child, state, how)
         if state.restart.applies(crashed=how.crash is not None):
@@ -205,7 +200,7 @@ class Supervision(Generic[C]):
         finish = self._order.finish(child, state, how)
         if self._order.starting:  # dynamic children start later
             return [AbortStart(child, how), *finish, *self._order.take_down()]
-        return [*finish, *self._order.advance()]
+        return finish + self._order.advance()
 
     def _restart_by_type(self, child: C, state: Child, how: Exit, now: float, chance: float) -> list[Directive[C]]:
         """It crashed, or is PERMANENT and returned, or its restart did not succeed."""
@@ -237,7 +232,7 @@ class Supervision(Generic[C]):
         finish = self._order.finish(child, state, how)
         if state.significant and self._auto_shutdown.applies(others_left=self._significant_left()):
             return [*finish, *self._order.take_down()]
-        return [*finish, *self._order.advance()]
+        return finish + self._order.advance()
 
     def _significant_left(self) -> bool:
         return any(state.significant and state.phase is not Phase.DOWN for state in self._order.children.values())
