@@ -110,3 +110,17 @@ def bench(session: nox.Session) -> None:
     """Benchmarks beside limits and peers: `nox -s bench -- --quick --only ask --json FILE --plot FOLDER`."""
     install(session, "-e", ".", group="bench")
     session.run("python", "benchmarks", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def costs(session: nox.Session) -> None:
+    """Record what operations cost on each Python that is installed, after a change that makes them dearer on purpose."""
+    install(session, "-e", ".", "uvloop")
+    session.run("python", "tests/costs.py")
+
+
+@nox.session
+def instructions(session: nox.Session) -> None:
+    """Machine instructions for each operation beside a baseline; needs valgrind. `-- --record` writes the baseline."""
+    install(session, "-e", ".", group="bench")
+    session.run("python", "benchmarks/instructions.py", *session.posargs)

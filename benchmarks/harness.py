@@ -14,6 +14,7 @@ import enum
 import gc
 import importlib.util
 import statistics
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -21,7 +22,7 @@ import attrs
 from rich.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 LOOPS: Final[dict[str, dict[str, Any]]] = {
     "trio": {"backend": "trio"},
@@ -104,7 +105,7 @@ class Benchmark:
     candidates: tuple[Candidate, ...]
     limit: Candidate | None = None
     topic: str = attrs.field(default=attrs.Factory(lambda self: self.title, takes_self=True))
-    parameters: Mapping[str, object] = attrs.field(factory=dict)
+    parameters: Mapping[str, object] = attrs.field(factory=dict[str, object])
     reading: str = ""
     rounds: int | None = None
 
@@ -193,7 +194,7 @@ class Measurement:
 
     async def _take(self) -> float:
         taken = self.candidate.measure(self.benchmark.operations)
-        return taken if isinstance(taken, float) else await taken
+        return await taken if isinstance(taken, Awaitable) else taken
 
 
 def measurements(suites: Iterable[Suite]) -> list[Measurement]:

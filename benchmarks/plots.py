@@ -1,5 +1,8 @@
 """A run as pictures, one for each topic: a panel for each benchmark, bars grouped by loop, longer is faster."""
 
+# pyright: reportUnknownMemberType=false
+# The types of matplotlib's keyword arguments are incomplete.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
@@ -33,6 +36,8 @@ LEGEND: Final = (
 )
 COLUMNS: Final = 3
 """Panels side by side, at most."""
+CUT: Final = 1.7
+"""Where bars are cut, as a multiple of the longest of rookery, the limits and the peers."""
 ROW: Final = 0.25
 """The height of a bar with what belongs to it, in inches."""
 
@@ -79,7 +84,7 @@ def _rows_of(panel: Sequence[Result]) -> int:
 def _draw_panel(axes: Axes, panel: Sequence[Result], rows: int) -> None:
     """One benchmark: from the top down, each loop's name and then its bars."""
     ticks: list[tuple[float, str]] = []
-    widest = max(_length_of(value, result) for result in panel for value in result.values)
+    widest = _widest(panel)
     position = 0.0
     loop = ""
     for result in panel:
@@ -95,16 +100,24 @@ def _draw_panel(axes: Axes, panel: Sequence[Result], rows: int) -> None:
     _dress(axes, panel[0], ticks)
 
 
+def _widest(panel: Sequence[Result]) -> float:
+    """The longest that a bar can be: of those that the loop offers besides, none makes the others unreadable."""
+    alike = [result for result in panel if result.is_limit or result.kind is not Kind.LOOP]
+    longest = max(_length_of(value, result) for result in panel for value in result.values)
+    return min(longest, CUT * max(map(_length, alike))) if alike else longest
+
+
 def _draw_bar(axes: Axes, position: float, result: Result, widest: float) -> None:
-    """A bar, how far the rounds were apart, and the number."""
+    """A bar, how far the rounds were apart, and the number; a bar that would be too long ends with an arrow."""
     length = _length(result)
-    axes.barh(position, length, height=0.72, color=_colour(result))
-    rounds = [_length_of(value, result) for value in result.values]
+    shown = min(length, widest)
+    axes.barh(position, shown, height=0.72, color=_colour(result))
+    rounds = [min(_length_of(value, result), widest) for value in result.values]
     axes.plot([min(rounds), max(rounds)], [position, position], color=INK, linewidth=0.9)
     speed = result.speed()
     beside = "" if speed is None or result.is_limit else f"  ({speed:.2f})"
-    text = f"{_number(length, result)}{beside}"
-    axes.text(max(*rounds, length) + widest * 0.015, position, text, color=INK, va="center")
+    text = f"{'' if shown == length else '→ '}{_number(length, result)}{beside}"
+    axes.text(max(*rounds, shown) + widest * 0.015, position, text, color=INK, va="center")
 
 
 def _dress(axes: Axes, first: Result, ticks: Sequence[tuple[float, str]]) -> None:

@@ -69,7 +69,8 @@ def read(path: Path) -> Run:
 def _result(stored: dict[str, Any]) -> Result:
     """A result without the medians, which follow from the rest."""
     fields = {field.name: stored[field.name] for field in attrs.fields(Result)}
-    return Result(**fields | {"kind": Kind(stored["kind"])})
+    fields["kind"] = Kind(stored["kind"])
+    return Result(**fields)
 
 
 def environment() -> dict[str, str | int | None]:

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from heapq import heappop, heappush
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 import anyio
 import attrs
 import trio.testing
-from anyio.from_thread import start_blocking_portal
 
 from support import settle
+
+PATIENCE = 10.0
+"""Seconds of real time in which any step ends, if it ends at all."""
+
+LONG = 1000.0
+"""Seconds on the loop's clock."""
 
 
 class _StandingClock:
@@ -44,9 +50,12 @@ class _StandingClock:
     def jump(self, seconds: float) -> None:
         self._now += seconds
         while self._timers and self._timers[0].when() <= self._now:
-            timer = heappop(self._timers)
-            if not timer.cancelled():
-                self.call_soon(timer._run)
+            self.call_soon(_ring, heappop(self._timers))
+
+
+def _ring(timer: asyncio.TimerHandle) -> None:
+    if not timer.cancelled():
+        timer._run()
 
 
 def _standing(base: Any) -> type:
@@ -83,12 +92,13 @@ class Job:
             case _:
                 return "cancelled"
 
-    def cancel(self, native: bool) -> None:
-        """Through its scope, or, where the loop has that, by ``Task.cancel()``; nothing if it is done."""
-        if native and self.task is not None:
+    def cancel(self, native: bool) -> str:
+        """Natively, by ``Task.cancel()``, if wanted and the loop has that; else through its scope. Which it was."""
+        if native and self.task is not None and not self.task.done():
             self.task.cancel()
-        else:
-            self.scope.cancel()
+            return "native"
+        self.scope.cancel()
+        return "scope"
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -96,26 +106,31 @@ class Job:
 
 
 class Stepped:
-    """A loop in a thread of its own."""
+    """A loop in a thread of its own.
+
+    Between two steps the loop itself waits for the next one, blocked, so that what it does depends on nothing but the
+    steps: hypothesis can repeat a history.
+    """
 
     def __init__(self, backend: tuple[str, dict[str, Any]]) -> None:
         name, options = backend
-        self.has_native_cancel = name == "asyncio"
-        if name == "trio":
-            options = {**options, "clock": trio.testing.MockClock()}
-        else:
+        self._native = name == "asyncio"
+        if self._native:
             options = {**options, "loop_factory": _standing(_asyncio_loop(options))}
-        self._jobs: list[Job] = []
+        else:
+            options = {**options, "clock": trio.testing.MockClock()}
         self._clock = options.get("clock")
-        self._resources = ExitStack()
-        self._portal = self._resources.enter_context(start_blocking_portal(name, options))
-        tasks = self.run(anyio.create_task_group)
-        self._tasks = self._resources.enter_context(self._portal.wrap_async_context_manager(tasks))
+        self._jobs: list[Job] = []
+        self._steps: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        # A daemon: a loop that something broken keeps from ending is left behind.
+        self._thread = Thread(target=self._live, args=(name, options), daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """End the loop; every job is cancelled."""
-        self.run(self._cancel_all)
-        self._resources.close()
+        self._steps.put(None)
+        self._thread.join(PATIENCE)
 
     def run(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Call a function, or run an async one, in the loop, and let it come to rest.
@@ -123,7 +138,14 @@ class Stepped:
         Returns:
             What it returns; what it raises is raised here.
         """
-        return self._portal.call(self._run, fn, args)
+        self._steps.put((fn, args))
+        try:
+            result, error = self._results.get(timeout=PATIENCE)
+        except Empty:
+            raise AssertionError("this step never ends") from None
+        if error is not None:
+            raise error
+        return result
 
     # ---- in the loop
 
@@ -131,7 +153,7 @@ class Stepped:
         """Run ``fn()`` in a task of its own."""
         job = Job(fn)
         self._jobs.append(job)
-        if self.has_native_cancel:
+        if self._native:
             job.task = asyncio.get_running_loop().create_task(job.run())
             job.task.add_done_callback(job._done)
         else:
@@ -143,12 +165,29 @@ class Stepped:
         loop = self._clock or asyncio.get_running_loop()
         loop.jump(seconds)
 
-    async def _run(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        result = fn(*args)
-        if isinstance(result, Awaitable):
-            result = await result
-        await settle()
-        return result
+    def _live(self, name: str, options: dict[str, Any]) -> None:
+        try:
+            anyio.run(self._serve, backend=name, backend_options=options)
+        except BaseException as error:  # noqa: BLE001  # raised where the next step is waited for
+            self._results.put((None, error))
+
+    async def _serve(self) -> None:
+        async with anyio.create_task_group() as self._tasks:
+            while (step := self._steps.get()) is not None:
+                fn, args = step
+                try:
+                    result = fn(*args)
+                    if isinstance(result, Awaitable):
+                        result = await result
+                except Exception as error:  # noqa: BLE001  # raised by `run`
+                    self._results.put((None, error))
+                else:
+                    await settle()
+                    self._results.put((result, None))
+            self._cancel_all()
+            while any(job.outcome is None for job in self._jobs):  # each may take as long as it likes
+                self.jump(LONG)
+                await settle()
 
     def _cancel_all(self) -> None:
         for job in self._jobs:

@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, Self, TypeVar
 
 from anyio.lowlevel import checkpoint
-from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from rookery import ActorRef, System
+from rookery._core.ref import cell_of
+from rookery._core.reply import Ask
+from rookery._core.system import engine_of
 from stepped import Job, Stepped
-
-AT_ONCE = 4
-"""So many steps at most are taken together."""
 
 
 class World(Protocol):
@@ -24,6 +26,13 @@ class World(Protocol):
 
     def moves(self) -> Iterator[Self]:
         """The worlds that one move of one task leads to."""
+        ...
+
+    def inevitable(self) -> Self | None:
+        """Where one move leads that will be made in any case and makes no difference to the others, if there is one.
+
+        With it the other moves need not be tried in every order. It may count on no further step being taken.
+        """
         ...
 
     def look(self) -> dict[str, Any]:
@@ -50,7 +59,8 @@ def reachable(worlds: Iterable[W], only_at_rest: bool = False) -> set[W]:
         world = todo.pop()
         if world not in found:
             found.add(world)
-            following = list(world.moves())
+            inevitable = world.inevitable() if only_at_rest else None
+            following = list(world.moves()) if inevitable is None else [inevitable]
             todo.extend(following)
             if following:
                 moving.add(world)
@@ -64,6 +74,8 @@ class WorldMachine(RuleBasedStateMachine):
     """
 
     backend: tuple[str, dict[str, Any]]
+    at_once = 6
+    """So many steps at most are taken together: the more, the more worlds there are."""
 
     def begin(self, world: Any) -> None:
         self.stepped = Stepped(self.backend)
@@ -88,7 +100,7 @@ class WorldMachine(RuleBasedStateMachine):
             return
         try:
             if not self._broken:
-                self.step(False, lambda: None, unseen)
+                self.rest()
                 self.finish()
         finally:
             self.stepped.run(self.release)
@@ -102,6 +114,16 @@ class WorldMachine(RuleBasedStateMachine):
         """In the loop: start a numbered job."""
         self.jobs[number] = self.stepped.start(fn)
 
+    def cancel_job(self, number: int, native: bool) -> str:
+        """In the loop: cancel a job, unless it is done.
+
+        Returns:
+            "native" or "scope". Only in the first case is it sure that what it waits for raises: a scope spares who
+            has been woken.
+        """
+        job = self.jobs.get(number)
+        return "scope" if job is None else job.cancel(native)
+
     def done_jobs(self) -> list[tuple[int, Any]]:
         """Jobs that are done, and what came of them; those seen before are left out."""
         done = {number: job for number, job in self.jobs.items() if job.outcome is not None}
@@ -112,11 +134,15 @@ class WorldMachine(RuleBasedStateMachine):
     def step(self, together: bool, do: Callable[[], Any], model: Model) -> None:
         """Do something in the loop, a plain call or an async one, now or together with the steps that follow."""
         self._batch.append((do, model))
-        if not together or len(self._batch) == AT_ONCE:
+        if not together or len(self._batch) == self.at_once:
             batch, self._batch = self._batch, []
             self._broken = True
             self._carry_out(batch)
             self._broken = False
+
+    def rest(self) -> None:
+        """Take the steps that are pending, and let the loop come to rest."""
+        self.step(False, lambda: None, unseen)
 
     def a_tick(self) -> None:
         """Every task may have moved, or not yet, before the next step of this batch."""
@@ -146,6 +172,32 @@ class WorldMachine(RuleBasedStateMachine):
         if not self.worlds:
             others = sorted({str(_differences(world.look(), seen)) for world in possible}, key=len)
             raise AssertionError(f"seen:\n  {seen}\npossible instead:\n  " + "\n  ".join(others[:10]))
+
+
+def run_machine(machine: type[WorldMachine], backend: tuple[str, dict[str, Any]], times: int) -> None:
+    """Run a machine on a loop, with so many times the profile's examples: one is a matter of milliseconds.
+
+    The nightly profile, whose histories are longer, stays below the time after which a test is taken for stuck.
+    """
+    examples = min(times * settings.default.max_examples, 1000)
+    run_state_machine_as_test(
+        type(machine.__name__, (machine,), {"backend": backend}), settings=settings(max_examples=examples)
+    )
+
+
+def set_turns(system: System, clock: Iterator[float]) -> None:
+    """Measure the turns of a system's tasks by this clock instead of real time, which no test can repeat."""
+    turn = engine_of(system).turn
+    turn.clock = lambda: next(clock)
+    turn.renew()
+
+
+def queue_of(ref: ActorRef[Any]) -> list[int]:
+    """The numbers of what is in an actor's mailbox, in the order in which it will receive it."""
+    cell = cell_of(ref)
+    assert cell is not None
+    queued = [item.request if isinstance(item, Ask) else item for item, _ in cell.mailbox._queue]
+    return [message.number for message in queued]
 
 
 def unseen(world: Any) -> list[tuple[None, Any]]:

@@ -3,6 +3,9 @@
 Nothing runs at the same time there: the call that sends a message also runs the handler.
 """
 
+# pyright: reportUnknownMemberType=false, reportIncompatibleMethodOverride=false
+# thespian has no types; what is inferred for `receiveMessage` is a method that always raises.
+
 from __future__ import annotations
 
 import functools
@@ -16,7 +19,7 @@ from peers import Peer
 from workload import Echo, Note, Sending, Stopwatch, Tally, sum_below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 class Echoing(Actor):  # type: ignore[misc]
@@ -49,7 +52,7 @@ class Idle(Noting):
 
 
 @contextmanager
-def open_system() -> Iterator[Any]:
+def open_system() -> Generator[Any]:
     """A system without its own logging."""
     system = ActorSystem("simpleSystemBase", logDefs=False)
     try:

@@ -4,6 +4,9 @@ What `create_actor` returns is a reference whose calls travel through the pool; 
 the same process calls the method in the caller's own task, under the actor's lock. Both are shown.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# xoscar has no types.
+
 from __future__ import annotations
 
 import functools
@@ -17,7 +20,7 @@ from peers import Peer
 from workload import Echo, Note, Sending, Stopwatch, Tally, sum_below
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 
 class Echoing(xoscar.Actor):  # type: ignore[misc]
@@ -53,7 +56,7 @@ class Idle(xoscar.Actor):  # type: ignore[misc]
 
 
 @asynccontextmanager
-async def open_pool() -> AsyncIterator[Callable[..., Any]]:
+async def open_pool() -> AsyncGenerator[Callable[..., Any]]:
     """A pool in this process, at a free port of this machine; how to create actors in it."""
     pool = await xoscar.create_actor_pool("127.0.0.1:0", n_process=0)
     async with pool:

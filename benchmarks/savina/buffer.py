@@ -33,22 +33,23 @@ async def buffer(ctx: Context[Put | Take], places: int) -> None:
     items: deque[int] = deque()
     puts: deque[Put] = deque()
     takes: deque[Take] = deque()
+
+    def let_in() -> None:
+        while puts and len(items) < places:
+            put = puts.popleft()
+            items.append(put.item)
+            ctx.reply(put, None)
+
     async for request in ctx:
         match request:
             case Put():
                 puts.append(request)
             case Take():
                 takes.append(request)
-        if puts and len(items) < places:
-            put = puts.popleft()
-            items.append(put.item)
-            ctx.reply(put, None)
-        if takes and items:
+        let_in()
+        while takes and items:
             ctx.reply(takes.popleft(), items.popleft())
-            if puts:
-                put = puts.popleft()
-                items.append(put.item)
-                ctx.reply(put, None)
+            let_in()
 
 
 async def producer(ctx: Context[Never], target: ActorRef[Put], items: range) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._core.actor import Actor, request_for
 from ._core.adopted import task
 from ._core.channel import ChannelStatistics, PriorityReceiver, PrioritySender, open_priority_channel
 from ._core.context import Context
@@ -19,6 +20,7 @@ from ._model.errors import (
     DuplicateName,
     MailboxFull,
     NotStarted,
+    Refused,
     RestartIntensityExceeded,
     RookeryError,
     StartFailed,
@@ -35,6 +37,7 @@ from ._model.overflow import Overflow
 from ._model.restart import Backoff, Intensity, Restart
 
 __all__ = [
+    "Actor",
     "ActorCrashed",
     "ActorRef",
     "ActorState",
@@ -59,6 +62,7 @@ __all__ = [
     "PriorityReceiver",
     "PrioritySender",
     "Reason",
+    "Refused",
     "Request",
     "Restart",
     "RestartIntensityExceeded",
@@ -75,5 +79,6 @@ __all__ = [
     "message",
     "open_priority_channel",
     "open_system",
+    "request_for",
     "task",
 ]

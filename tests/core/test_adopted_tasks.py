@@ -13,6 +13,7 @@ import pytest
 from anyio.abc import TaskStatus
 
 from rookery import (
+    Actor,
     ActorState,
     ActorStopped,
     Context,
@@ -112,6 +113,7 @@ async def test_whatever_is_awaited_can_be_adopted(fn: Callable[[], Awaitable[obj
         ref = await system.spawn(task(fn))
         await settle()
         assert (ref.name, ref.state) == (name, ActorState.RUNNING)
+    assert repr(task(fn)) == f"<AdoptedTask {name}>"
 
 
 async def test_functions_that_hide_their_arguments_are_called_all_the_same() -> None:
@@ -160,17 +162,31 @@ async def test_arguments_belong_to_the_task_and_not_to_the_child() -> None:
         child(wrong, "hello")
 
 
+def test_an_actor_class_is_not_adopted() -> None:
+    """It is a behaviour already; an instance that is called as an async function may be adopted like any other."""
+
+    class Server(Actor):
+        async def serve(self) -> None: ...
+
+        async def __call__(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"^task\(\) takes an async function, got .*Server.*: write `child\(Server, "):
+        task(Server)
+    assert "Server" in repr(task(Server()))
+
+
 # ---- nobody can message it
 
 
 async def test_nobody_can_message_an_adopted_task() -> None:
     """Whatever is sent or asked is refused, with what would receive it."""
+    no_messages, never = "/forever accepts no messages", r"what `task\(fn\)` has adopted takes no messages at all"
     async with open_system() as system:
         ref: Any = await system.spawn(task(forever))
         for deliver in (ref.send, ref.ask):
-            with pytest.raises(TypeError, match=r"/forever accepts no messages, not Question.*Context\[Question\]"):
+            with pytest.raises(TypeError, match=f"{no_messages}, not Question.*Context.Question.*{never}"):
                 await deliver(Question())
-        with pytest.raises(TypeError, match="/forever accepts no messages"):
+        with pytest.raises(TypeError, match=no_messages):
             ref.send_nowait(1)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -304,6 +306,36 @@ async def test_a_forward_of_a_wrong_type_leaves_the_request_in_hand() -> None:
     async with open_system() as system:
         ref = await system.spawn(router, await system.spawn(notes))
         assert await ref.ask(Double(1)) == -1
+
+
+async def test_a_request_that_is_forwarded_to_an_asker_who_has_left_is_a_dead_letter() -> None:
+    """It closes no circle, because nobody waits for it: it is skipped when it comes up, and counted."""
+
+    async def router(ctx: Context[Double], back: list[ActorRef[Any]]) -> None:
+        request = await ctx.receive()
+        await crashed.wait()
+        ctx.forward(request, back[0])
+        await ctx.receive()
+
+    async def asker(ctx: Context[Any], other: ActorRef[Double]) -> None:
+        if ctx.incarnation == 1:
+            ctx.ready()
+            with anyio.move_on_after(0.01):
+                await other.ask(Double(1))
+            raise ValueError
+        crashed.set()
+        await ctx.receive()
+
+    crashed = anyio.Event()
+    back: list[ActorRef[Any]] = []
+    async with open_system() as system:
+        other = await system.spawn(router, back)
+        spec = child(asker, other)
+        back.append(spec.ref)
+        await system.spawn(spec)
+        await crashed.wait()
+        await settle()
+        assert reasons(system) == {Reason.EXPIRED: 1}
 
 
 # ---- deadlines
@@ -807,3 +839,60 @@ async def test_a_child_in_the_queue_of_its_crashing_owner_does_not_hold_it_up(re
             for _ in range(3):  # the owner settles once before it crashes
                 await settle()
             assert outcomes == ["told"]
+
+
+async def test_an_error_that_was_answered_is_let_go_of_with_its_last_use() -> None:
+    """It is part of no circle of references: what its frames hold does not wait for the garbage collector."""
+
+    class RefusedError(Exception):
+        pass
+
+    async def refusing(ctx: Context[Double]) -> None:
+        async for request in ctx:
+            ctx.fail(request, RefusedError("no"))
+
+    seen: weakref.ref[RefusedError] | None = None
+    async with open_system() as system:
+        ref = await system.spawn(refusing)
+        gc.disable()
+        try:
+            try:
+                await ref.ask(Double(1))
+            except RefusedError as error:
+                seen = weakref.ref(error)
+            assert seen is not None
+            assert seen() is None
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "not-moved"])
+async def test_nobody_waits_for_ever_whose_deadline_is_moved_while_the_request_is_queued(moved: bool) -> None:
+    """The request expires as it was sent; its asker is told, or cancelled by its own scope, as ever."""
+    outcomes: list[str] = []
+
+    async def asker(ref: ActorRef[Double], scope: anyio.CancelScope) -> None:
+        with scope:
+            try:
+                await ref.ask(Double(1))
+            except AskTimeout as error:
+                outcomes.append(str(error))
+        outcomes.append("cancelled" if scope.cancelled_caught else "left")
+
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        ref = await system.spawn(doubler)
+        await ref.pause()
+        scope = anyio.CancelScope(deadline=anyio.current_time() + 0.05)
+        tasks.start_soon(asker, ref, scope)
+        await settle()
+        if moved:
+            was, scope.deadline = scope.deadline, math.inf
+            await anyio.sleep_until(was)
+            await ref.resume()
+        else:
+            await anyio.sleep_until(scope.deadline)
+    if moved:
+        assert outcomes[1] == "left"
+        assert "set it before asking" in outcomes[0]
+    else:
+        assert outcomes == ["cancelled"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
@@ -227,6 +227,58 @@ async def test_a_coroutine_that_comes_too_late_is_closed() -> None:
         await (await system.spawn(behaviour)).wait_stopped()
         with pytest.raises(ActorStopped):
             contexts[0].start_soon(lambda: note_down([], 1))
+        with pytest.raises(ActorStopped):
+            contexts[0].start_soon(Later)  # nothing to close: no coroutine yet
+
+
+class Later:
+    """Awaitable, and no coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return checkpoint().__await__()
+
+
+# ---- systems
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"name": 3}, r"a system's name is a string, got 3: write `open_system\(name='simulation'\)`"),
+        ({"intensity": 3}, r"intensity is an Intensity, got 3: write `Intensity\(3, per=5\.0\)`"),
+    ],
+    ids=["name", "intensity"],
+)
+def test_a_system_refuses_options_that_are_none(options: dict[str, Any], expected: str) -> None:
+    """Where it is opened, before anything runs."""
+    with pytest.raises(TypeError, match=expected):
+        open_system(**options)
+
+
+async def test_a_system_is_an_asynchronous_block() -> None:
+    """`with` and `await` say what to write instead."""
+    block: Any = open_system()
+    with pytest.raises(TypeError, match=r"write `async with open_system\(\) as system:`"), block:
+        pass
+    with pytest.raises(TypeError, match=r"write `async with open_system\(\) as system:`"):
+        await block
+
+
+async def test_a_block_is_entered_once() -> None:
+    """Its system runs once; another needs another block."""
+    block = open_system()
+    async with block:
+        pass
+    with pytest.raises(RuntimeError, match=r"a system runs once: write `async with open_system\(\)"):
+        async with block:
+            pass
+
+
+async def test_actors_are_looked_up_by_strings() -> None:
+    """A reference need not be looked up, and a path object is no path."""
+    async with open_system() as system:
+        with pytest.raises(TypeError, match=r"by its name or path, got 3: write `system\.lookup\('/name'\)`"):
+            system.lookup(3)  # type: ignore[arg-type]
 
 
 # ---- spawning
@@ -237,7 +289,10 @@ async def test_a_coroutine_that_comes_too_late_is_closed() -> None:
     [
         (not_async, r"got <function not_async at .*, which is not async: write `async def behaviour"),
         (lambda ctx: None, r"got <function <lambda> at .*, which is not async: write `async def behaviour"),
-        (Note, r"got <class .*Note'>, a class: pass an instance whose `__call__` is async, or write `async def"),
+        (
+            Note,
+            r"got <class .*Note'>, a class: derive it from `Actor`, pass an instance whose `__call__` is async, or write `async def",
+        ),
         (
             generator,
             r"got <function generator at .*, which has a `yield` in it .*: take that out, and write `async def",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never, NewType, TypeVar
 
@@ -295,6 +296,28 @@ async def _deaf(ctx: Context[Never]) -> None:
 def test_a_generic_behaviour_accepts_what_its_type_parameter_is_bound_to() -> None:
     """`async def generic[T: int](ctx: Context[T])`, with annotations as strings and as objects."""
     for future in ("from __future__ import annotations\n", ""):
-        namespace: dict[str, Any] = {"Context": Context}
-        exec(f"{future}async def generic[T: int](ctx: Context[T]) -> None: ...", namespace)
-        assert child(namespace["generic"]).accepted == (int,)
+        generic = compiled(f"{future}async def generic[T: int](ctx: Context[T]) -> None: ...")
+        assert child(generic).accepted == (int,)
+
+
+def test_annotations_that_are_objects_are_as_good_as_strings() -> None:
+    """Without `from __future__ import annotations` there is nothing left to evaluate, up to 3.13 at least."""
+    assert child(compiled("async def typed(ctx: Context[int]) -> None: ...")).accepted == (int,)
+    assert child(compiled("async def bare(ctx: Context) -> None: ...")).accepted is None
+
+
+def compiled(source: str) -> Any:
+    """A behaviour in a module of its own, which does not inherit this one's annotations."""
+    namespace: dict[str, Any] = {"Context": Context}
+    exec(compile(source, "<behaviour>", "exec", dont_inherit=True), namespace)
+    (behaviour,) = (
+        value
+        for name, value in namespace.items()
+        if not name.startswith("__") and name not in {"Context", "annotations"}
+    )
+    return behaviour
+
+
+def test_what_options_change_reads_well() -> None:
+    """`help(spec.options)` says which of them are left as they are: all that are not given."""
+    assert "capacity: 'int' = unchanged" in str(inspect.signature(child(typed).options))

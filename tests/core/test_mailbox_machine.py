@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 from attrs import evolve
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from rookery import Overflow
 from rookery._core._parking import current_loop
 from rookery._core.deadlines import Deadlines
 from rookery._core.mailbox import Mailbox
 from rookery._core.turn import Turn
-from worlds import WorldMachine
+from worlds import WorldMachine, run_machine
 
 CAPACITY = 2
 TIMEOUT = 1.0
@@ -52,6 +53,8 @@ class Box:
     line: tuple[Task, ...] = ()
     receivers: frozenset[Task] = frozenset()
     cancelled: frozenset[Task] = frozenset()
+    doomed: frozenset[Task] = frozenset()
+    """Cancelled natively, which nothing can forestall any more."""
     expired: frozenset[Task] = frozenset()
     held: bool = False
     closed: bool = False
@@ -63,27 +66,29 @@ class Box:
     # ---- what a task may do next
 
     def moves(self) -> Iterator[Box]:
-        for task in self.cancelled:
+        for task in self.cancelled | self.doomed:
             yield self.finished(task, "cancelled")
-        for task in self.arriving:
+        for task in self.arriving - self.doomed:
             yield self.arrives(task)
         yield from self.moves_of_senders()
         yield from self.moves_of_receivers()
 
+    def inevitable(self) -> None:
+        return None
+
     def moves_of_senders(self) -> Iterator[Box]:
         if self.closed:
-            for task in self.line:
+            for task in {*self.line} - self.doomed:
                 yield self.finished(task, "Closed")
             return
-        for task in self.line:
-            if task in self.expired:
-                yield self.finished(task, False)
-        if self.line and len(self.queue) < CAPACITY:
+        for task in self.expired & {*self.line} - self.doomed:
+            yield self.finished(task, False)
+        if self.line and self.line[0] not in self.doomed and len(self.queue) < CAPACITY:
             first = self.line[0]
             yield self.finished(first, True).pushed(first.number, first.priority)
 
     def moves_of_receivers(self) -> Iterator[Box]:
-        for task in self.receivers:
+        for task in self.receivers - self.doomed:
             if self.turned_away():
                 yield self.finished(task, "Halted")
             elif self.queue and not self.held:
@@ -142,6 +147,7 @@ class Box:
             line=tuple(other for other in self.line if other != task),
             receivers=self.receivers - {task},
             cancelled=self.cancelled - {task},
+            doomed=self.doomed - {task},
             expired=self.expired - {task},
             outcomes=self.outcomes | {(task.number, outcome)},
         )
@@ -167,21 +173,22 @@ class Box:
 class MailboxMachine(WorldMachine):
     """A real mailbox on a real loop."""
 
-    @initialize(overflow=st.sampled_from([Overflow.BLOCK, Overflow.BLOCK, *Overflow]))
-    def open(self, overflow: Overflow) -> None:
+    @initialize(overflow=st.sampled_from([Overflow.BLOCK, Overflow.BLOCK, *Overflow]), short_turns=st.booleans())
+    def open(self, overflow: Overflow, short_turns: bool) -> None:
+        """With short turns every task gives way before each put and get."""
         self.begin(Box(overflow))
         self.tasks: list[Task] = []
         self.time = 0.0
         self.discarded: list[tuple[int, int]] = []
-        self.stepped.run(self._open, overflow)
+        self.stepped.run(self._open, overflow, itertools.count() if short_turns else itertools.repeat(0.0))
 
-    def _open(self, overflow: Overflow) -> None:
+    def _open(self, overflow: Overflow, clock: Iterator[float]) -> None:
         loop = current_loop()
         self.deadlines = Deadlines(loop)
         self.stepped.start(self.deadlines.run)
         self.box: Mailbox[int] = Mailbox(
             loop,
-            Turn(loop, lambda: self.time),
+            Turn(loop, lambda: next(clock)),
             capacity=CAPACITY,
             overflow=overflow,
             discard=lambda item, priority, _: self.discarded.append((item, priority)),
@@ -205,16 +212,17 @@ class MailboxMachine(WorldMachine):
     # ---- tasks at the mailbox
 
     @precondition(lambda self: len(self.tasks) < 6)
-    @rule(priorities=st.lists(PRIORITIES, min_size=1, max_size=3), timed=TOGETHER, together=TOGETHER)
+    @rule(priorities=st.lists(PRIORITIES, min_size=1, max_size=4), timed=TOGETHER, together=TOGETHER)
     def put(self, priorities: list[int], timed: bool, together: bool) -> None:
         """One sender for each priority: with several the mailbox is soon full."""
         for left, priority in reversed(list(enumerate(priorities))):
             self.arrive(Task(self.next_number(), timed, priority), together or left > 0)
 
     @precondition(lambda self: len(self.tasks) < 6)
-    @rule(timed=TOGETHER, together=TOGETHER)
-    def get(self, timed: bool, together: bool) -> None:
-        self.arrive(Task(self.next_number(), timed), together)
+    @rule(count=st.integers(1, 2), timed=TOGETHER, together=TOGETHER)
+    def get(self, count: int, timed: bool, together: bool) -> None:
+        for left in reversed(range(count)):
+            self.arrive(Task(self.next_number(), timed), together or left > 0)
 
     def arrive(self, task: Task, together: bool) -> None:
         self.tasks.append(task)
@@ -239,17 +247,46 @@ class MailboxMachine(WorldMachine):
                 return await self.box.get()
 
     @precondition(lambda self: self.tasks)
-    @rule(which=st.integers(0, 5), native=TOGETHER, together=TOGETHER)
+    @rule(which=st.sampled_from([0, 1, 2, -1]), native=TOGETHER, together=TOGETHER)
     def cancel(self, which: int, native: bool, together: bool) -> None:
         """The oldest is number 0."""
+        self.cancel_task(self.tasks[which % len(self.tasks)], native, together)
 
-        def model(box: Box) -> list[tuple[None, Box]]:
-            return [(None, evolve(box, cancelled=box.cancelled | ({task} & box.those_at_it())))]
+    def cancel_task(self, task: Task, native: bool, together: bool) -> None:
+        def model(box: Box) -> list[tuple[str, Box]]:
+            those = {task} & box.those_at_it()
+            return [
+                ("scope", evolve(box, cancelled=box.cancelled | those)),
+                ("native", evolve(box, doomed=box.doomed | those)),
+            ]
 
-        task = self.tasks[which % len(self.tasks)]
-        self.step(together, lambda: self.jobs[task.number].cancel(native), model)
+        self.step(together, lambda: self.cancel_job(task.number, native), model)
 
-    @precondition(lambda self: any(task.timed for task in self.tasks))
+    @precondition(lambda self: self.tasks)
+    @rule(how=st.sampled_from(["scope", "native", "time"]), wake_first=TOGETHER, together=TOGETHER)
+    def wake_and_interrupt(self, how: str, wake_first: bool, together: bool) -> None:
+        """The oldest task is given what it waits for, if it is its turn, and is interrupted in the same tick."""
+        task = self.tasks[0]
+        wake = functools.partial(self.put_nowait, 128) if task.priority is None else self.get_nowait
+        if wake_first:
+            wake(together=True)
+        if how == "time":
+            self.time_out(together or not wake_first)
+        else:
+            self.cancel_task(task, how == "native", together or not wake_first)
+        if not wake_first:
+            wake(together=together)
+
+    @precondition(lambda self: len(self.tasks) < 6)
+    @rule(puts=TOGETHER, timed=TOGETHER, ticks=st.integers(0, 3), native=TOGETHER, together=TOGETHER)
+    def arrive_and_cancel(self, puts: bool, timed: bool, ticks: int, native: bool, together: bool) -> None:
+        """Before its first step, or wherever it is then."""
+        task = Task(self.next_number(), timed, 128 if puts else None)
+        self.arrive(task, True)
+        for _ in range(ticks):
+            self.a_tick()
+        self.cancel_task(task, native, together)
+
     @rule(together=TOGETHER)
     def time_out(self, together: bool) -> None:
         """Whoever waits with a timeout has waited long enough."""
@@ -293,7 +330,7 @@ class MailboxMachine(WorldMachine):
 
         self.step(together, withdraw, lambda box: [box.withdraw_even()])
 
-    @precondition(lambda self: self.number > 8)
+    @precondition(lambda self: self.number > 20)
     @rule(end=st.sampled_from(["close", "halt", "drain"]), together=TOGETHER)
     def end(self, end: str, together: bool) -> None:
         """One end of it; the other stays open."""
@@ -318,5 +355,4 @@ class MailboxMachine(WorldMachine):
 
 def test_the_mailbox_is_its_naive_model(anyio_backend):
     """Order, capacity, turns, policies, ends, and atomicity under cancellation, for random histories."""
-    machine = type("Machine", (MailboxMachine,), {"backend": anyio_backend})
-    run_state_machine_as_test(machine, settings=settings(max_examples=4 * settings.default.max_examples))
+    run_machine(MailboxMachine, anyio_backend, times=3)

@@ -118,3 +118,27 @@ async def test_an_actor_whose_task_is_cancelled_before_its_first_step_ends_all_t
         task.cancel()
     with anyio.fail_after(5), pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks are new in 3.12")
+async def test_actors_begin_in_their_own_step_under_an_eager_task_factory(anyio_backend_name: str):
+    """A crash before the first `await` restarts the actor as at any other time."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("asyncio only")
+
+    async def unlucky(ctx: Context[str]) -> None:
+        ctx.ready()
+        if ctx.incarnation <= 2:
+            raise ValueError("at once")
+        await ctx.receive()
+
+    running = asyncio.get_running_loop()
+    before = running.get_task_factory()
+    running.set_task_factory(asyncio.eager_task_factory)
+    try:
+        async with open_system() as system:
+            ref = await system.spawn(unlucky)
+            await settle()
+            assert ref.statistics().restarts == 2
+    finally:
+        running.set_task_factory(before)

@@ -9,12 +9,14 @@ from rookery import (
     ActorRef,
     ActorStopped,
     Context,
+    Intensity,
     Restart,
     RestartIntensityExceeded,
     StopFromWithin,
     child,
     open_system,
 )
+from rookery._core.system import engine_of
 from support import settle
 
 
@@ -111,6 +113,48 @@ async def test_using_an_actor_that_was_stopped_before_is_no_error_of_its_own() -
         await first.send(await system.spawn(consumer))
         await settle()
     assert found == ["consumer gone"]
+
+
+async def test_a_group_that_leaves_a_cancelled_body_loses_only_the_cancellation() -> None:
+    """The tree failed, which cancelled the body, where something else failed over that: both leave the block."""
+
+    async def hopeless(ctx: Context[int]) -> None:
+        raise ValueError(await ctx.receive())
+
+    async def fails_when_cancelled() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise KeyError("in the body")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_system(intensity=Intensity(0, per=60.0)) as system:
+            ref = await system.spawn(hopeless)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(fails_when_cancelled)
+                await settle()
+                await ref.send(1)
+                await anyio.sleep_forever()
+    first, second = leaves(caught.value)
+    assert first.startswith("RestartIntensityExceeded")
+    assert second == "KeyError: 'in the body'"
+
+
+async def test_what_a_task_of_the_block_raises_while_that_is_left_joins_what_leaves_it() -> None:
+    """Beside the actors a block owns tasks of the core's, and none of their errors is lost."""
+
+    async def late() -> None:
+        await engine.root.down.wait()
+        raise ValueError("late")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_system() as system:
+            engine = engine_of(system)
+            engine.nursery.start_soon(late, name="late")
+            await system.spawn(clumsy, "clumsy")
+            await settle()
+            raise KeyError("body")
+    assert sorted(leaves(caught.value)) == ["KeyError: 'body'", "ValueError: clumsy", "ValueError: late"]
 
 
 async def test_an_ended_incarnation_receives_nothing() -> None:

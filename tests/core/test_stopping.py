@@ -17,6 +17,7 @@ from rookery import (
     ActorRef,
     ActorState,
     ActorStopped,
+    Backoff,
     Context,
     Reason,
     RestartIntensityExceeded,
@@ -25,6 +26,8 @@ from rookery import (
     child,
     open_system,
 )
+from rookery._core.incarnation import Incarnation
+from rookery._core.ref import cell_of
 from support import settle
 
 
@@ -604,6 +607,53 @@ async def test_systems_can_be_nested() -> None:
                 scope.cancel()
                 await anyio.sleep_forever()
     assert log == IN_ORDER
+
+
+async def test_a_hurried_stop_passes_over_whoever_waits_for_a_restart() -> None:
+    """Past its own time to stop an actor cancels its children, also with one among them that does not run."""
+    log: list[Any] = []
+
+    async def owner(ctx: Context[Any]) -> None:
+        waiting = await ctx.spawn(child(crashing).options(backoff=Backoff(60.0)))
+        await waiting.send("crash")
+        await ctx.spawn(child(stubborn, log).options(stop_timeout=math.inf))
+        await ctx.wait_stopping()
+
+    async def crashing(ctx: Context[str]) -> None:
+        raise ValueError(await ctx.receive())
+
+    async with open_system() as system:
+        ref = await system.spawn(child(owner).options(stop_timeout=0.01))
+        await settle()
+        assert system.lookup("/owner/crashing").state is ActorState.RESTARTING
+        await ref.stop()
+    assert log == ["stubborn cancelled"]
+
+
+async def test_a_loop_that_is_torn_down_leaves_nothing_to_await_with() -> None:
+    """Behaviours and tasks whose coroutines are closed end where they are; nothing is said about it any more."""
+    log: list[str] = []
+
+    async def told(*_: object) -> None:
+        try:
+            await anyio.sleep_forever()
+        except GeneratorExit:
+            log.append("closed")
+            raise
+
+    async with open_system() as system:
+        spec = child(told).options(start_timeout=math.inf, stop_timeout=0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(system.spawn, spec)
+            await settle()
+            cell = cell_of(spec.ref)
+            assert cell is not None
+            incarnation = Incarnation(cell, 2)
+            for running in (incarnation.run(), incarnation._run_task(anyio.CancelScope(), told, ())):
+                running.send(None)
+                running.close()
+            assert log == ["closed", "closed"]
+            tasks.cancel_scope.cancel()
 
 
 # ---- Ctrl-C

@@ -80,6 +80,25 @@ async def test_the_restart_type_decides(restart: Restart, what: Any, expected: A
         assert ref.state in {ActorState.STOPPED, expected}
 
 
+async def test_a_crash_is_logged_with_the_incarnation_that_crashed(caplog: pytest.LogCaptureFixture) -> None:
+    """Not with the next one, though that has been started by then."""
+
+    async def twice(ctx: Context[Any]) -> None:
+        ctx.ready()
+        if ctx.incarnation <= 2:
+            raise ValueError(ctx.incarnation)
+        await ctx.wait_stopping()
+
+    with caplog.at_level(logging.WARNING, "rookery"):
+        async with open_system() as system:
+            await system.spawn(twice)
+            await settle()
+    assert [record.getMessage() for record in caplog.records] == [
+        "/twice (incarnation 1) crashed: restarting",
+        "/twice (incarnation 2) crashed: restarting",
+    ]
+
+
 async def test_a_temporary_crash_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The record names the actor, the incarnation and the decision, and carries the crash."""
     async with open_system() as system:
@@ -460,6 +479,8 @@ async def test_names_are_unique_among_live_siblings() -> None:
         with pytest.raises(DuplicateName, match="/one is alive: names are unique among live siblings"):
             await system.spawn(fragile, name="one")
         assert [(await system.spawn(fragile)).name for _ in range(3)] == ["fragile", "fragile-2", "fragile-3"]
+        await system.spawn(fragile, name="fragile-4")
+        assert (await system.spawn(fragile)).name == "fragile-5", "a number that somebody has is passed over"
         await first.stop()
         again = await system.spawn(fragile, name="one")
         assert system.lookup("one") is again

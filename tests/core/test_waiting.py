@@ -185,6 +185,19 @@ async def test_outlasting_a_latch_remembers_what_pierces_shields(loop: Loop, any
     assert isinstance(await task, asyncio.CancelledError)
 
 
+async def test_what_pierces_a_shield_may_be_told_to_nobody(loop: Loop, anyio_backend_name: str):
+    """It is returned in any case."""
+    if anyio_backend_name != "asyncio":
+        return
+    latch = Latch(loop)
+    task = asyncio.create_task(latch.outlast())
+    await settle()
+    task.cancel()
+    await settle()
+    latch.set()
+    assert isinstance(await task, asyncio.CancelledError)
+
+
 class running:  # noqa: N801  # reads as a statement
     """Run deadlines for the length of a block."""
 

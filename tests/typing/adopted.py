@@ -35,8 +35,8 @@ task(serve, "localhost", size=2)  # type: ignore[call-arg]  # pyright: ignore[re
 task(has_to_announce, 80)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
 task(not_async, 80)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 task(plain())  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-child(task(serve, "localhost"), 80)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-child(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+child(task(serve, "localhost"), 80)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+child(plain)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 async def spawning(system: System, ctx: Context[str]) -> None:

@@ -56,15 +56,15 @@ assert_type(child(Stateful(), 1), ChildSpec[Note])
 assert_type(child(Stateful().run), ChildSpec[Add])
 child(with_reference, child(plain).ref)
 
-child(plain, 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-child(with_arguments)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-child(with_arguments, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-child(with_arguments, 1, size="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+child(plain, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+child(with_arguments)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+child(with_arguments, "1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+child(with_arguments, 1, size="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
 child(with_arguments, 1, colour=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-child(with_reference, child(with_arguments, 1).ref)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-child(no_context)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-child(not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-child(plain(child))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+child(with_reference, child(with_arguments, 1).ref)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+child(no_context)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+child(not_async)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+child(plain(child))  # type: ignore[arg-type, call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 # ---- options
 
@@ -100,10 +100,10 @@ async def spawning(system: System, ctx: Context[Note]) -> None:
     await ref.send(Note("x"))
 
     await ref.send(Add(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await system.spawn(plain, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await system.spawn(with_reference, ref)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await system.spawn(plain, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await system.spawn(with_reference, ref)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await system.spawn(not_async)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    await system.spawn(child(plain), name="x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await system.spawn(child(plain), name="x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await system.spawn(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     wrong: ActorRef[Add] = await system.spawn(with_arguments, 1)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     print(wrong)

@@ -24,7 +24,7 @@ import asyncio
 import threading
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, cast, final
 
 import anyio
 import trio
@@ -111,8 +111,12 @@ class Loop(Protocol):
         """Identifier of the thread this loop runs in."""
         ...
 
+    def is_here(self) -> bool:
+        """Whether it is this loop that runs the code, and not another one, in this thread or elsewhere."""
+        ...
+
     def spot(self) -> Spot:
-        """A new spot for the current task."""
+        """A new spot for the current task; its `task` is None if another loop runs the code."""
         ...
 
     def shield(self) -> Scope:
@@ -173,7 +177,10 @@ class TrioSpot:
     __slots__ = ("_parked", "granted", "task")
 
     def __init__(self) -> None:
-        self.task: Final = trio.lowlevel.current_task()
+        try:
+            self.task: trio.lowlevel.Task = trio.lowlevel.current_task()
+        except RuntimeError:
+            self.task = cast("Any", None)  # another loop runs this code, and nobody can park here
         self.granted = False
         self._parked = False
 
@@ -235,12 +242,19 @@ class TrioLoop:
     effective_deadline = staticmethod(trio.current_effective_deadline)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
 
+    def is_here(self) -> bool:
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+
     def call_from_thread(self, fn: Callable[[], object]) -> bool:
         try:
             self._token.run_sync_soon(fn)
         except trio.RunFinishedError:
             return False
         return True
+
+
+_EAGER_CODE: Final = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", object())
+"""By which task factories that are eager are known, on Pythons that have them."""
 
 
 def _effective_deadline_on_asyncio() -> Any:
@@ -251,9 +265,10 @@ def _effective_deadline_on_asyncio() -> Any:
     """
     try:
         backend: Any = import_module("anyio._core._eventloop").get_async_backend("asyncio")
-        return backend.current_effective_deadline
+        found = backend.current_effective_deadline
     except (ImportError, AttributeError):
-        return anyio.current_effective_deadline
+        found = anyio.current_effective_deadline
+    return found
 
 
 @final
@@ -296,7 +311,10 @@ class AsyncioNursery:
         self._errors: list[BaseException] = []
 
     def start_soon(self, fn: Callable[..., Coroutine[Any, Any, None]], /, *args: Any, name: str) -> None:
-        task = self._loop.create_task(fn(*args), name=name)
+        eager = getattr(self._loop.get_task_factory(), "__code__", None) is _EAGER_CODE
+        # As anyio does: an eager task would begin right here, in the middle of whatever starts it.
+        make: Any = partial(asyncio.Task, loop=self._loop) if eager else self._loop.create_task
+        task: asyncio.Task[None] = make(fn(*args), name=name)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, fn, args))
 
@@ -352,15 +370,16 @@ class AsyncioLoop:
     def nursery(self) -> AsyncioNursery:
         return AsyncioNursery(self._loop)
 
+    def is_here(self) -> bool:
+        return asyncio._get_running_loop() is self._loop
+
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
     def call_from_thread(self, fn: Callable[[], object]) -> bool:
         try:
             self._loop.call_soon_threadsafe(fn)
-        except RuntimeError:
-            if not self._loop.is_closed():
-                raise
+        except RuntimeError:  # the loop is closed
             return False
         return True
 

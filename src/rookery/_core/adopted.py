@@ -7,7 +7,9 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, Never, ParamSpec, Protocol, TypeVarTuple, final, overload
 
 from .._model.checks import check_function
+from .._model.signatures import known_signature
 from .._model.wording import brief
+from .actor import Actor
 from .context import Context  # noqa: TC001  # the annotation of `__call__` is evaluated by `child`
 from .spec import behaviour_name
 
@@ -116,17 +118,18 @@ def task(fn: Callable[..., Awaitable[object]], /, *args: object, **kwargs: objec
         A behaviour, for `child` and ``spawn``.
 
     Raises:
-        TypeError: if ``fn`` is no function, or the arguments do not fit it.
+        TypeError: if ``fn`` is no function, or an `Actor` class, or the arguments do not fit it.
 
     Example:
         >>> spec = child(task(server.serve_forever)).options(restart=Restart.PERMANENT)
         >>> await system.spawn(spec)
     """
     check_function("task", fn)
+    _check_no_actor(fn)
     name = behaviour_name(fn)
     if STATUS in kwargs:
         raise TypeError(f"{name} is given its `task_status` by rookery: leave it out of `task({name}, ...)`")
-    accepts = _signature(fn)
+    accepts = known_signature(fn)
     announces = accepts is not None and STATUS in accepts.parameters
     if accepts is not None:
         try:
@@ -139,8 +142,9 @@ def task(fn: Callable[..., Awaitable[object]], /, *args: object, **kwargs: objec
     return AdoptedTask(fn, args, kwargs, announces=announces)
 
 
-def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(fn)
-    except ValueError:  # some functions written in C tell nothing about their arguments
-        return None
+def _check_no_actor(fn: object) -> None:
+    if inspect.isclass(fn) and issubclass(fn, Actor):
+        raise TypeError(
+            f"task() takes an async function, got {brief(fn)}, an `Actor` class, which is a behaviour already: write "
+            f"`child({fn.__name__}, ...)`"
+        )

@@ -8,20 +8,36 @@ from typing import TYPE_CHECKING, Any
 from .._model.checks import check_timeout
 from .._model.errors import AskCycle, RookeryError
 from ._parking import uninterrupted
+from .own_loop import check_own_loop
 from .reply import Ask
+from .within import within_actor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cell import Cell
     from .deadlines import Alarm
 
 
 @uninterrupted
-async def ask(target: Cell, request: object, priority: int, timeout: float | None) -> Any:
-    """Put a request into an actor's mailbox and wait for its answer; see `ActorRef.ask`."""
-    engine, loop = target.engine, target.engine.loop
+async def ask(resolve: Callable[[object, int], Cell], request: object, priority: int, timeout: float | None) -> Any:
+    """Put a request into an actor's mailbox and wait for its answer; see `ActorRef.ask`.
+
+    Args:
+        resolve: Gives the actor, if this delivery to it is in order.
+        request: What is asked.
+        priority: How urgent it is.
+        timeout: Seconds to wait; None for no limit.
+    """
+    target = resolve(request, priority)
+    loop = target.engine.loop
     spot = loop.spot()
-    slot = Ask(spot, request, target, priority, loop.effective_deadline())
-    asker = engine.mains.get(spot.task)
+    if spot.task is None:
+        check_own_loop(loop, target.path, f"run({target.name}.ask, request)")
+    asker = within_actor.get()
+    if asker is not None and asker.task is not spot.task:
+        asker = None  # a further task of that actor: its main task does not wait for this answer
+    slot = Ask(spot, request, target, priority, loop.effective_deadline(), asker)
     if asker is not None:
         _refuse_circle(asker, target)
         asker.asking = slot
@@ -29,9 +45,11 @@ async def ask(target: Cell, request: object, priority: int, timeout: float | Non
     try:
         if timeout is not None:
             alarm = await _put_within(slot, timeout)
-        elif not target.mailbox.accept(slot, priority):
-            await target.mailbox.put(slot, priority)
+        elif not target.mailbox.offer(slot, priority):
+            await target.mailbox.insist(slot, priority)
         await spot.park()
+        if slot.expired:
+            await loop.checkpoint()  # is cancelled here, unless its deadline was moved after it had asked
     except BaseException:
         slot.abandon()
         raise
@@ -40,15 +58,17 @@ async def ask(target: Cell, request: object, priority: int, timeout: float | Non
             asker.asking = None
         if alarm is not None:
             alarm.cancel()
-    return slot.answer()
+    try:
+        return slot.answer()
+    finally:
+        del slot  # an error's traceback holds this frame, and this frame would hold the error
 
 
 def forward(slot: Ask, target: Cell) -> None:
     """Queue a request that another actor hands on. It never waits and never raises: an error is the asker's."""
-    asker = target.engine.mains.get(slot.asker)
     try:
-        if asker is not None and not slot.settled:
-            _refuse_circle(asker, target)
+        if slot.asker is not None and not (slot.settled or slot.asker_left):
+            _refuse_circle(slot.asker, target)
         slot.target = target
         target.mailbox.put_nowait(slot, slot.priority)
     except RookeryError as error:
@@ -62,7 +82,7 @@ async def _put_within(slot: Ask, timeout: float) -> Alarm | None:
     engine, mailbox = slot.target.engine, slot.target.mailbox
     ends = engine.loop.now() + timeout
     slot.deadline = min(slot.deadline, ends)
-    if mailbox.accept(slot, slot.priority) or await mailbox.put_until(slot, slot.priority, ends, engine.deadlines):
+    if mailbox.offer(slot, slot.priority) or await mailbox.insist(slot, slot.priority, ends, engine.deadlines):
         return engine.deadlines.at(ends, partial(slot.time_out, timeout))
     slot.time_out(timeout)
     return None

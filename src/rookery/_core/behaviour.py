@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import sys
 import types
 import typing
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, final, get_args, get_origin
 from weakref import WeakKeyDictionary
 
@@ -15,16 +15,21 @@ import attrs
 
 from .._model.checks import called_already
 from .._model.errors import UnresolvedAnnotation
+from .._model.signatures import AS_WRITTEN
 from .._model.wording import brief
 from .context import Context
-
-if sys.version_info >= (3, 14):
-    import annotationlib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .._model.checks import Accepted
+
+MEANT_BY: Final[dict[object, Callable[[Any], object]]] = {
+    typing.TypeVar: lambda variable: variable.__bound__ or object,
+    typing.NewType: attrgetter("__supertype__"),
+    getattr(typing, "TypeAliasType", None): attrgetter("__value__"),  # new in 3.12
+}
+"""By the class of an annotation that is a name for another one: what it is a name for."""
 
 
 @final
@@ -61,16 +66,21 @@ def read(behaviour: Callable[..., Any]) -> Reading:
     """
     if not isinstance(behaviour, types.FunctionType):
         return _read(behaviour)
-    reading = _read_before.get(behaviour)
-    if reading is None:
-        reading = _read_before[behaviour] = _read(behaviour)
-    return reading
+    known = _read_before.get(behaviour)
+    if known is None:
+        known = _read_before[behaviour] = _read(behaviour)
+    return known
 
 
 def _read(behaviour: Callable[..., Any]) -> Reading:
     accepts = signature(behaviour)
+    return reading(accepts, accepted_messages(behaviour, accepts))
+
+
+def reading(accepts: inspect.Signature, accepted: Accepted) -> Reading:
+    """What there is to know, from the signature, whose first parameter rookery passes, and what may be sent."""
     least, most = _positional_arguments(accepts)
-    return Reading(accepts, accepted_messages(behaviour, accepts), least - 1, most - 1)
+    return Reading(accepts, accepted, least - 1, most - 1)
 
 
 def _positional_arguments(accepts: inspect.Signature) -> tuple[float, float]:
@@ -137,7 +147,7 @@ def _no_behaviour(given: object) -> TypeError:
     if inspect.isasyncgenfunction(_function(given)):
         why = ", which has a `yield` in it and so makes an async generator: take that out, and "
     elif inspect.isclass(given):
-        why = ", a class: pass an instance whose `__call__` is async, or "
+        why = ", a class: derive it from `Actor`, pass an instance whose `__call__` is async, or "
     elif callable(given):
         why = ", which is not async: "
     else:
@@ -168,9 +178,7 @@ def signature(behaviour: Callable[..., Any]) -> inspect.Signature:
     """
     if not inspect.iscoroutinefunction(_function(behaviour)):
         raise _no_behaviour(behaviour)
-    if sys.version_info >= (3, 14):
-        return inspect.signature(behaviour, annotation_format=annotationlib.Format.STRING)
-    return inspect.signature(behaviour)
+    return inspect.signature(behaviour, **AS_WRITTEN)
 
 
 def _evaluate(annotation: str, behaviour: Callable[..., Any]) -> object:
@@ -221,12 +229,8 @@ def _classes(annotation: object, behaviour: Callable[..., Any]) -> Iterator[type
         yield from (float, int)  # as type checkers see it
     elif annotation is complex:
         yield from (complex, float, int)
-    elif sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType):
-        yield from _classes(annotation.__value__, behaviour)
-    elif isinstance(annotation, typing.TypeVar):
-        yield from _classes(annotation.__bound__ or object, behaviour)
-    elif isinstance(annotation, typing.NewType):
-        yield from _classes(annotation.__supertype__, behaviour)
+    elif (meant := MEANT_BY.get(type(annotation))) is not None:
+        yield from _classes(meant(annotation), behaviour)
     else:
         yield _checkable(origin or annotation, behaviour)
 

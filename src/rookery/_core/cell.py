@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.dead_letter import Reason
@@ -18,6 +17,7 @@ from .mailbox import Mailbox
 from .ref import ActorStatistics
 from .reply import Ask
 from .waiting import Latch
+from .within import within_actor
 
 if TYPE_CHECKING:
     from .children import Children
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .ref import ActorRef
     from .spec import ChildSpec
-
-within_actor: Final[ContextVar[Cell | None]] = ContextVar("within_actor", default=None)
-"""The actor in whose task, or in a task started from there, the code runs."""
 
 
 @final
@@ -39,13 +36,13 @@ class Cell:
 
     __slots__ = (
         "_drain",
+        "_ended",
         "_incarnation",
         "_start_alarm",
         "_stop_alarm",
         "_stop_timeout",
         "accepted",
         "asking",
-        "ended",
         "engine",
         "incarnations",
         "last_crash",
@@ -61,6 +58,7 @@ class Cell:
         "started",
         "state",
         "stop_asked",
+        "task",
         "thread",
     )
 
@@ -89,10 +87,11 @@ class Cell:
         self.start_error: Exception | None = None
         self.stop_asked: Final = Latch(engine.loop)
         self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
-        self.ended: Final = Latch(engine.loop)
+        self.task: object = None  # the main task, while its behaviour runs
         self._drain = False
         self.restart_alarm: Alarm | None = None
         self._incarnation: Incarnation | None = None
+        self._ended: Latch | None = None  # made by who waits
         self._start_alarm: Alarm | None = None
         self._stop_alarm: Alarm | None = None
 
@@ -157,7 +156,8 @@ class Cell:
         self._turn_everyone_away()
         self.started.set()
         self.stop_asked.set()
-        self.ended.set()
+        if self._ended is not None:
+            self._ended.set()
 
     def abandon_start(self) -> None:
         """Whoever spawned it has left before it was ready."""
@@ -189,12 +189,20 @@ class Cell:
             self._drain = drain
             self._stop_timeout = self._stop_timeout if timeout is None else timeout
         self.owner.stop(self)
-        await self.ended.wait()
+        await self._wait_ended()
 
     async def wait_stopped(self) -> None:
         """Wait for the end."""
         self._refuse_from_within()
-        await self.ended.wait()
+        await self._wait_ended()
+
+    async def _wait_ended(self) -> None:
+        if self.state in FINAL:
+            await self.engine.loop.checkpoint()
+            return
+        if self._ended is None:
+            self._ended = Latch(self.engine.loop)
+        await self._ended.wait()
 
     def _refuse_from_within(self) -> None:
         inside = within_actor.get()
@@ -231,6 +239,7 @@ class Cell:
 
     # ---- pausing
 
+    @uninterrupted
     def pause(self) -> None:
         """Hand out no more messages."""
         self._refuse_if_ending("paused")
@@ -238,6 +247,7 @@ class Cell:
         if self.state is ActorState.RUNNING:
             self._happen(LifeEvent.PAUSE)
 
+    @uninterrupted
     def resume(self) -> None:
         """Hand out messages again."""
         self._refuse_if_ending("resumed")
@@ -293,7 +303,7 @@ class Cell:
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
 
     def _asked_from_below(self, item: object) -> bool:
-        asker = self.engine.mains.get(item.asker) if isinstance(item, Ask) else None
+        asker = item.asker if isinstance(item, Ask) else None
         return asker is not None and asker.path.startswith(f"{self.path}/")
 
     def _stopped(self) -> ActorStopped:
@@ -301,14 +311,14 @@ class Cell:
         return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
 
     def _start_timed_out(self) -> None:
-        if self._incarnation is not None:
-            self._incarnation.crash(
-                TimeoutError(
-                    f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call "
-                    "`ctx.ready()` at the end of start-up (an adopted task calls `task_status.started()`), or give "
-                    "it `child(...).options(start_timeout=...)`"
-                )
+        assert self._incarnation is not None, "whose end cancels the alarm"
+        self._incarnation.crash(
+            TimeoutError(
+                f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call `ctx.ready()` "
+                "at the end of start-up (an adopted task calls `task_status.started()`), or give it "
+                "`child(...).options(start_timeout=...)`"
             )
+        )
 
     def _cancel_start_alarm(self) -> None:
         if self._start_alarm is not None:

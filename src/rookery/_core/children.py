@@ -6,17 +6,17 @@ import itertools
 import logging
 import random
 from collections import deque
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, assert_never, final
 
 from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
-from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed, WrongLoop
+from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
 from .._model.lifecycle import FINAL
 from .._model.restart import Restart
 from .._model.supervision import Supervision
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
+from .own_loop import check_own_loop
 from .ref import bind, cell_of
 from .spec import as_spec
 from .waiting import Latch
@@ -93,11 +93,7 @@ class Children:
 
     @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
-        if self._engine.loop.thread != get_ident():
-            raise WrongLoop(
-                f"{self.path} belongs to the event loop of another thread: spawn from there, for example with "
-                "`anyio.from_thread.run(system.spawn, behaviour)`"
-            )
+        check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
         bound = cell_of(spec.ref)
@@ -121,12 +117,10 @@ class Children:
                 f"{self._names[name].path} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
             )
-        for number in itertools.count(self._numbered.get(name, 2)):
-            numbered = f"{name}-{number}"
-            if numbered not in self._names:
-                self._numbered[name] = number + 1
-                return numbered
-        raise AssertionError("there are more numbers than children")
+        numbers = itertools.count(self._numbered.get(name, 2))
+        number = next(number for number in numbers if f"{name}-{number}" not in self._names)
+        self._numbered[name] = number + 1
+        return f"{name}-{number}"
 
     # ---- what happens to children
 
@@ -141,8 +135,9 @@ class Children:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
         directives = self._policy.exited(cell, how, now, random.random())
+        incarnation = cell.incarnations
         self._carry_out(directives)
-        _log_exit(cell, how, directives)  # last: a handler is somebody else's code, and may raise
+        _log_exit(cell, incarnation, how, directives)  # last: a handler is somebody else's code, and may raise
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -214,6 +209,8 @@ class Children:
                     self._on_failure(self._failure)
             case AllReady() | AbortStart():
                 raise AssertionError(f"{self.path} has no static children to start")
+            case _:
+                assert_never(directive)
 
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
         limit = self._intensity
@@ -224,7 +221,7 @@ class Children:
         return failure
 
 
-def _log_exit(cell: Cell, how: Exit, directives: list[Directive[Cell]]) -> None:
+def _log_exit(cell: Cell, incarnation: int, how: Exit, directives: list[Directive[Cell]]) -> None:
     """One record for each crash: who, which incarnation, why, and what was decided."""
     if how.crash is None:
         return
@@ -237,4 +234,4 @@ def _log_exit(cell: Cell, how: Exit, directives: list[Directive[Cell]]) -> None:
             decision = f"{cell.owner.path} gives up"
         case _:
             decision = "it stays down"
-    logger.warning("%s (incarnation %d) crashed: %s", cell.path, cell.incarnations, decision, exc_info=how.crash)
+    logger.warning("%s (incarnation %d) crashed: %s", cell.path, incarnation, decision, exc_info=how.crash)

@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import anyio
@@ -18,8 +19,9 @@ from .._model.wording import brief
 from . import asking
 from ._parking import uninterrupted
 from .mailbox import NOTHING, Nothing
+from .own_loop import check_own_loop
 from .ref import ActorRef, target_of
-from .reply import Ask
+from .reply import EMPTY, Ask, Hand
 from .spawner import Spawner
 
 if TYPE_CHECKING:
@@ -121,8 +123,14 @@ class Context(Spawner, Generic[M_co]):
     @uninterrupted
     async def __anext__(self) -> M_co:
         """Iteration ends at a graceful stop."""
-        message = self._poll()
+        if not self._incarnation.receiving:
+            self._incarnation.begin_receiving()
+        item: Any = self._mailbox.poll()
+        if item is not NOTHING and type(item) is not Ask:  # what a busy actor gets most: it may cost no further call
+            self._cell.received += 1
+            return item  # type: ignore[no-any-return]
         try:
+            message = NOTHING if item is NOTHING else self._handed(item)
             while message is NOTHING:
                 message = self._handed(await self._mailbox.get())
         except StopRequested:
@@ -162,7 +170,7 @@ class Context(Spawner, Generic[M_co]):
             AlreadyAnswered: if it has been answered.
             TypeError: if ``request`` is not a `Request`.
         """
-        ask = self._incarnation.hand.put_down(request)
+        ask = self._put_down(request)
         if ask is None:
             self._check_request("ctx.reply(request, value)", request, value)
             self._cell.dead_letter(value, Reason.NOT_ASKED)
@@ -186,7 +194,7 @@ class Context(Spawner, Generic[M_co]):
                 f"ctx.fail() takes an exception to raise in the asker, got {brief(error)}: "
                 "write `ctx.fail(request, ValueError(...))`, or `ctx.reply(request, value)` for a value"
             )
-        ask = self._incarnation.hand.put_down(request)
+        ask = self._put_down(request)
         if ask is None:
             self._check_request("ctx.fail(request, error)", request)
             self._cell.dead_letter(error, Reason.NOT_ASKED)
@@ -208,7 +216,7 @@ class Context(Spawner, Generic[M_co]):
         if not isinstance(ref, ActorRef):
             raise _not_a_reference(request, ref)
         target = target_of(ref, request)
-        ask = self._incarnation.hand.put_down(request)
+        ask = self._put_down(request)
         if ask is None:
             self._check_request("ctx.forward(request, ref)", request)
             self._cell.dead_letter(request, Reason.NOT_ASKED)
@@ -217,19 +225,24 @@ class Context(Spawner, Generic[M_co]):
 
     def abandoned(self, request: Request[Any]) -> bool:
         """Whether nobody waits for this request's answer any more: long work may look, and leave off."""
-        ask = self._incarnation.hand.peek(request)
-        if ask is None:
+        asks = self._incarnation.hand.asks_of(request)
+        if not asks:
             self._check_request("ctx.abandoned(request)", request)
-            return True
-        return ask.stale(self._now)
+        return all(ask.stale(self._now) for ask in asks)
 
     def within(self, request: Request[Any]) -> anyio.CancelScope:
         """A cancel scope that ends at the request's deadline: ``with ctx.within(request): ...``."""
-        ask = self._incarnation.hand.peek(request)
-        if ask is None:
+        asks = self._incarnation.hand.asks_of(request)
+        if not asks:
             self._check_request("ctx.within(request)", request)
-            return anyio.CancelScope()
-        return anyio.CancelScope(deadline=ask.deadline)
+        return anyio.CancelScope(deadline=max((ask.deadline for ask in asks), default=math.inf))
+
+    def _put_down(self, request: object) -> Ask | None:
+        """Take a request out of the hand, to answer it."""
+        cell = self._cell
+        if cell.thread != get_ident():
+            check_own_loop(cell.engine.loop, cell.path, "run_sync(ctx.reply, request, value)")
+        return self._incarnation.hand.put_down(request, cell.received)
 
     def _check_request(self, call: str, given: object, second: object = None) -> None:
         """Refuse what can be no request; for those that are not in hand, so that answers cost no check."""
@@ -326,7 +339,10 @@ class Context(Spawner, Generic[M_co]):
             if item.asker_left or (item.deadline < math.inf and item.deadline <= self._now()):
                 self._skip(item)
                 return NOTHING
-            self._incarnation.hand.take_up(item)
+            incarnation = self._incarnation
+            if incarnation.hand is EMPTY:
+                incarnation.hand = Hand()
+            incarnation.hand.take_up(item)
             kind = type(item.request)
             if not issubclass(kind, Request):
                 self._cell.engine.undeclared.add(kind)
@@ -337,6 +353,7 @@ class Context(Spawner, Generic[M_co]):
     def _skip(self, ask: Ask) -> None:
         """A request that need not be served any more came up."""
         reason = Reason.EXPIRED if ask.deadline <= self._now() else Reason.ABANDONED
+        ask.expire()
         self._cell.dead_letter(ask.request, reason, ask.priority)
 
 
@@ -348,6 +365,11 @@ def _not_a_reference(request: object, given: object) -> TypeError:
         f"{call}: the second argument is another actor's reference, got {brief(given)}: pass what `spawn` returned, or "
         "the `spec.ref` of a spec"
     )
+
+
+def incarnation_of(ctx: Context[Any]) -> Incarnation:
+    """The inside of a context, for the core."""
+    return ctx._incarnation  # pyright: ignore[reportPrivateUsage]
 
 
 async def _outcome(awaitable: Awaitable[object]) -> None:

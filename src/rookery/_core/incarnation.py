@@ -9,8 +9,9 @@ from .._model.errors import ActorCrashed, ActorStopped
 from ._parking import interruptible, uninterrupted
 from .context import Context
 from .departure import departure
-from .reply import Hand
+from .reply import EMPTY
 from .waiting import Latch
+from .within import within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ._parking import Scope
     from .cell import Cell
     from .children import Children
+    from .reply import Hand
 
 
 @final
@@ -47,7 +49,7 @@ class Incarnation:
     def __init__(self, cell: Cell, number: int) -> None:
         self.cell: Final = cell
         self.number: Final = number
-        self.hand: Final = Hand()
+        self.hand: Hand = EMPTY
         self.ready: bool = False
         self.receiving: bool = False  # it has received, and is not over
         self.started_at: Final = cell.engine.loop.now()
@@ -63,7 +65,8 @@ class Incarnation:
     async def run(self) -> None:
         """The body of its task. Never raises: what happened is told to the cell as a value."""
         cell = self.cell
-        cell.engine.entered(cell)
+        within_actor.set(cell)
+        cell.task = cell.engine.loop.current_task()
         try:
             with self._scope:
                 await self._behave()
@@ -71,7 +74,7 @@ class Incarnation:
             raise  # the loop itself was torn down; there is nothing left to await with
         except BaseException as error:  # noqa: BLE001  # every exit is a value from here on
             self._departed(error, self._scope)
-        cell.engine.left()
+        cell.task = None
         self._end_of_behaviour()
         await self._end_tasks()
         # Before the children end: one of them may be waiting for an answer from here.
@@ -82,6 +85,7 @@ class Incarnation:
         crash = self._crash()
         cell.incarnation_ended(self._exit(crash), self._interrupt)
 
+    @uninterrupted
     def become_ready(self) -> None:
         """The end of start-up. Idempotent, and nothing once the behaviour has ended."""
         if not self.ready and not self._over:
@@ -110,6 +114,7 @@ class Incarnation:
         self._failures += (error,)
         self._scope.cancel()
 
+    @uninterrupted
     def start_soon(self, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None) -> None:
         """Run a further task, ended with the behaviour.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never, final
 
 from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
@@ -89,7 +89,7 @@ class Mailbox(Generic[T]):
         self._overflow = overflow
         self._discard = discard
         self._queue: PriorityQueue[T] = PriorityQueue()
-        self._senders = WaitingLine(loop)
+        self._senders: WaitingLine | None = None  # made by the first that is blocked
         self._receivers = WaitingLine(loop)
         self._blocked = 0  # senders that wait for room, the one that was granted some included
         self._granted = False  # whether one of them was granted a place and has not resumed yet
@@ -130,11 +130,8 @@ class Mailbox(Generic[T]):
         """
         turn = self._turn
         turn.left -= 1  # `turn.count()`, spelled out here and in `poll`: a call is a tenth of what a message costs
-        return turn.left >= 0 and turn.clock() < turn.ends and self.accept(item, priority)
-
-    @uninterrupted
-    def accept(self, item: T, priority: int = DEFAULT_PRIORITY) -> bool:
-        """As `offer`, for a task that parks next, and so gives way in any case."""
+        if turn.left < 0 or turn.clock() >= turn.ends:
+            return False
         if self._blocked or self._queue.size >= self._capacity or self._closed is not None:
             return False
         self._queue.push(item, priority)
@@ -143,29 +140,35 @@ class Mailbox(Generic[T]):
         return True
 
     async def put(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
-        """Add an item, waiting for room under ``Overflow.BLOCK``.
+        """Add an item: `offer` it, and if need be `insist`."""
+        if not self.offer(item, priority):
+            await self.insist(item, priority)
+
+    async def put_until(self, item: T, priority: int, deadline: float, deadlines: Deadlines) -> bool:
+        """As `put`, but wait for room at most until ``deadline``; False if there was none until then."""
+        return self.offer(item, priority) or await self.insist(item, priority, deadline, deadlines)
+
+    @uninterrupted
+    async def insist(
+        self, item: T, priority: int, deadline: float = math.inf, deadlines: Deadlines | None = None
+    ) -> bool:
+        """Add an item that was offered in vain, waiting for room under ``Overflow.BLOCK``.
 
         If cancelled, the item was not added.
+
+        Args:
+            item: What to add.
+            priority: How urgent it is.
+            deadline: When to give up waiting for room, on the loop's clock.
+            deadlines: Needed for that.
+
+        Returns:
+            False if there was no room until then, so that the item was not added.
 
         Raises:
             MailboxFull: under ``Overflow.REJECT``, when full.
             Exception: what `close` was given, once closed.
         """
-        if not self.offer(item, priority):
-            await self._put(item, priority)
-
-    async def put_until(self, item: T, priority: int, deadline: float, deadlines: Deadlines) -> bool:
-        """As `put`, but wait for room at most until ``deadline`` on the loop's clock.
-
-        Returns:
-            False if there was no room until then, so that the item was not added.
-        """
-        return self.offer(item, priority) or await self._put(item, priority, deadline, deadlines)
-
-    @uninterrupted
-    async def _put(
-        self, item: T, priority: int, deadline: float = math.inf, deadlines: Deadlines | None = None
-    ) -> bool:
         if self._turn.over:
             await self._turn.give_way()
         if self._closed is not None:
@@ -185,6 +188,8 @@ class Mailbox(Generic[T]):
 
     async def _stand_in_line(self, deadline: float, deadlines: Deadlines | None) -> bool:
         """Wait to be granted a place; False if the time ran out first."""
+        if self._senders is None:
+            self._senders = WaitingLine(self._turn.loop)
         if deadlines is not None:
             return await self._senders.wait_until(deadline, deadlines, self._give_place_back)
         await self._senders.wait(self._give_place_back)
@@ -211,7 +216,8 @@ class Mailbox(Generic[T]):
             why: Makes the exception each of them gets.
         """
         self._closed = why
-        self._senders.grant_all()
+        if self._senders is not None:
+            self._senders.grant_all()
 
     # ---- the receivers' end
 
@@ -244,9 +250,7 @@ class Mailbox(Generic[T]):
         """
         if (self._queue.size or self._halted is not None) and not self._turn.count():
             await self._turn.give_way()
-        while self._halted is not None or self._held or not self._queue.size:
-            if self._ready():  # halted, and yet to be drained
-                break
+        while not (self._ready() if self._halted is not None else self._queue.size and not self._held):
             spot = self._receivers.join()
             try:
                 await spot.park()
@@ -358,7 +362,7 @@ class Mailbox(Generic[T]):
 
     def _offer_place(self) -> None:
         """Let the first blocked sender in, if there is room and the one before it is through."""
-        if not self._granted and self._queue.size < self._capacity:
+        if self._senders is not None and not self._granted and self._queue.size < self._capacity:
             self._granted = self._senders.grant()
 
     def _use_place(self, item: T, priority: int) -> None:
@@ -378,7 +382,8 @@ class Mailbox(Generic[T]):
     def _make_room(self, item: T, priority: int, *, wait: bool) -> bool:
         """At capacity: ask the policy. Whether the item may be pushed now."""
         least = self._queue.least_urgent() if self._queue.size else priority
-        match at_capacity(self._overflow, priority, least):
+        verdict = at_capacity(self._overflow, priority, least)
+        match verdict:
             case Verdict.WAIT if wait:
                 return False
             case Verdict.WAIT | Verdict.REFUSE:
@@ -392,6 +397,8 @@ class Mailbox(Generic[T]):
             case Verdict.EVICT_OLDEST:
                 self._drop(*self._queue.evict(), Reason.DROPPED_OLDEST)
                 return True
+            case _:
+                assert_never(verdict)
 
     def _drop(self, item: T, priority: int, reason: Reason) -> None:
         self.dropped += 1

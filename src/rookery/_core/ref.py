@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 import attrs
 
 from .._model.checks import check_message, check_priority
-from .._model.errors import NotStarted, WrongLoop
+from .._model.errors import NotStarted
 from .._model.lifecycle import ActorState
 from .._model.messages import DEFAULT_PRIORITY
+from .._model.methods import request_of
 from .asking import ask
+from .own_loop import check_own_loop
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
     from .cell import Cell
 
 M_contra = TypeVar("M_contra", contravariant=True)
 M_co = TypeVar("M_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class Askable(Protocol[M_co, R_co]):
@@ -73,7 +78,7 @@ class ActorRef(Generic[M_contra]):
 
     # ---- messages
 
-    async def send(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
+    async def send(self, message: M_contra | Askable[M_contra, object], *, priority: int = DEFAULT_PRIORITY) -> None:
         """Put a message into the actor's mailbox, waiting for room under ``Overflow.BLOCK``.
 
         Not every call is a checkpoint: a sender gives way after 64 messages or 1 ms, whichever is first. If
@@ -89,13 +94,19 @@ class ActorRef(Generic[M_contra]):
             NotStarted: if the reference's spec has not been spawned.
             TypeError: for a message the actor does not accept.
             ValueError: for a priority out of range.
-            WrongLoop: from another thread than the system's.
+            WrongLoop: from another thread than the system's; in another event loop of the same thread at the latest
+                when it would have given way.
         """
-        mailbox = self._target(message, priority).mailbox
+        cell = self._cell
+        if cell is None or cell.thread != get_ident() or priority is not DEFAULT_PRIORITY:
+            cell = self._target(message, priority)
+        elif cell.accepted is not None and not isinstance(message, cell.accepted):
+            check_message(message, cell.accepted, cell.path)
+        mailbox = cell.mailbox
         if not mailbox.offer(message, priority):
-            await mailbox.put(message, priority)
+            await mailbox.insist(message, priority)
 
-    def send_nowait(self, message: M_contra, *, priority: int = DEFAULT_PRIORITY) -> None:
+    def send_nowait(self, message: M_contra | Askable[M_contra, object], *, priority: int = DEFAULT_PRIORITY) -> None:
         """As `send`, but never waits.
 
         Raises:
@@ -104,9 +115,9 @@ class ActorRef(Generic[M_contra]):
         cell = self._target(message, priority)
         cell.mailbox.put_nowait(message, priority)
 
-    async def ask(
+    def ask(
         self, request: Askable[M_contra, R], *, priority: int = DEFAULT_PRIORITY, timeout: float | None = None
-    ) -> R:
+    ) -> Coroutine[Any, Any, R]:
         """Send a request and wait for its reply.
 
         The request's deadline is the earlier of ``timeout`` and that of the enclosing cancel scopes; once it
@@ -129,8 +140,44 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: under the policies that drop or reject.
             NotStarted, TypeError, ValueError, WrongLoop: as `send`.
         """
-        answer: R = await ask(self._target(request, priority), request, priority, timeout)
+        # Awaited like any other, though not declared so: one coroutine for each ask, not one around another.
+        return ask(self._target, request, priority, timeout)
+
+    async def call(
+        self, method: Callable[Concatenate[M_contra, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call a method of an actor that is an `Actor` class, and wait for what it returns.
+
+        Its deadline is that of the enclosing cancel scopes; otherwise as `ask`. All arguments are the method's:
+        ``await ref.ask(request_for(Calculator.add, 10, 5), priority=200, timeout=1)`` says more about the delivery.
+
+        Args:
+            method: A public coroutine method of the actor's class or of a base of that, as the class has it:
+                ``Calculator.add``. If the actor's own class overrides it, that is what is called.
+            *args: What it is called with.
+            **kwargs: Likewise.
+
+        Returns:
+            What the method returns.
+
+        Raises:
+            Exception: what the method put into `Refused`.
+            TypeError: if it is no such method, or the arguments do not fit its signature.
+            ActorStopped, ActorCrashed, AskCycle, MailboxFull, NotStarted, WrongLoop: as `ask`.
+        """
+        request: Any = request_of(method, args, kwargs)
+        answer: R = await self.ask(request)
         return answer
+
+    async def cast(
+        self, method: Callable[Concatenate[M_contra, P], Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Have a method called without waiting for it; what it returns is discarded. Otherwise as `call` and `send`.
+
+        A `Refused` from the method is a dead letter then.
+        """
+        request: Any = request_of(method, args, kwargs)
+        await self.send(request)
 
     # ---- life
 
@@ -226,11 +273,7 @@ class ActorRef(Generic[M_contra]):
 
     def _on_loop(self) -> Cell:
         cell = self._started()
-        if cell.thread != get_ident():
-            raise WrongLoop(
-                f"{cell.path} belongs to the event loop of another thread: call it from there, for example with "
-                f"`anyio.from_thread.run({self._name}.send, message)`"
-            )
+        check_own_loop(cell.engine.loop, cell.path, f"run({self._name}.send, message)")
         return cell
 
     def _target(self, message: object, priority: int) -> Cell:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 SWEEP_AT: Final = 64
 """An actor may have this many requests in hand before those are looked for whose asker has left."""
 
-_NONE: Final[dict[int, Any]] = {}
-"""What a hand starts with, never written to: an actor that is sent messages only needs no dictionaries."""
-
 
 @final
 class Ask:
@@ -35,20 +32,26 @@ class Ask:
         "_error",
         "_spot",
         "_value",
+        "asker",
         "asker_left",
         "deadline",
+        "expired",
         "priority",
         "request",
         "target",
         "twin",
     )
 
-    def __init__(self, spot: Spot, request: object, target: Cell, priority: int, deadline: float) -> None:
+    def __init__(
+        self, spot: Spot, request: object, target: Cell, priority: int, deadline: float, asker: Cell | None
+    ) -> None:
         self.request: object = request
         self.target: Cell = target  # who is to answer; changed by a forward
         self.priority: int = priority
         self.deadline: float = deadline  # on the loop's clock; math.inf for none
+        self.asker: Cell | None = asker  # the actor whose main task asks
         self.asker_left: bool = False
+        self.expired: bool = False  # settled because its deadline has passed
         self.twin: Ask | None = None  # the same request object, asked again, in the same hand
         self._spot = spot  # where its asker parks, until it is settled
         # Set when it is settled, and not looked at before.
@@ -60,18 +63,13 @@ class Ask:
         """Whether there is an answer, or an error in its place."""
         return self._spot.granted
 
-    @property
-    def asker(self) -> object:
-        """The task that asks."""
-        return self._spot.task
-
     def answer(self) -> Any:
         """What it was settled with, raised if that is an error."""
         if self._error is not None:
             try:
                 raise self._error
             finally:
-                del self  # the error's traceback holds this frame, and this frame would hold the error
+                del self  # as in `ask`, which calls this
         return self._value
 
     def abandon(self) -> None:
@@ -107,6 +105,15 @@ class Ask:
         if self.fail(late):
             self.asker_left = True
 
+    def expire(self) -> None:
+        """Its deadline has passed. Its asker learns of it, if it has not left yet, and sees whether it is cancelled."""
+        self.expired = self.fail(
+            AskTimeout(
+                f"the deadline under which {type(self.request).__name__} was asked of {self.target.path} has passed: that of "
+                "a scope counts as it was then, so set it before asking"
+            )
+        )
+
     def stale(self, now: Callable[[], float]) -> bool:
         """Whether its deadline has passed or its asker has left, so that it need not be served."""
         return self.asker_left or (self.deadline < math.inf and self.deadline <= now())
@@ -120,47 +127,48 @@ class Hand:
     is let go of sooner or later, so that an actor which never answers some requests does not keep them all.
     """
 
-    __slots__ = ("_answered", "_asks", "_sweep_at")
+    __slots__ = ("_answered", "_answered_after", "_asks", "_count", "_sweep_at")
 
     def __init__(self) -> None:
-        self._asks: dict[int, Ask] = _NONE  # by the identity of the request
+        self._asks: dict[int, Ask] = {}  # by the identity of the request
+        self._count = 0
         self._sweep_at = SWEEP_AT
-        # Answered since the last receive, by identity, to tell a second answer from one to a mere message.
-        self._answered: dict[int, object] = _NONE
+        # Answered since the last receive, to tell a second answer from one to a mere message. The identities only: what
+        # a request carries need not outlive its answer.
+        self._answered: set[int] = set()
+        self._answered_after = 0
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return self._count
 
     def __iter__(self) -> Iterator[Ask]:
         for first in self._asks.values():
-            ask: Ask | None = first
-            while ask is not None:
-                yield ask
-                ask = ask.twin
+            yield from _with_twins(first)
 
     def take_up(self, ask: Ask) -> None:
         """A request was received."""
-        if self._answered:
-            self._answered.clear()
-        if self._asks is _NONE:
-            self._asks, self._answered = {}, {}
-        asks, key = self._asks, id(ask.request)
-        if len(asks) >= self._sweep_at:
+        if self._count >= self._sweep_at:
             self._sweep()
-        if key in asks:
-            self._add(ask)
-        else:
-            asks[key] = ask
+        self._add(ask)
 
     def peek(self, request: object) -> Ask | None:
         """The oldest unanswered ask of this request object."""
         return self._asks.get(id(request))
 
-    def put_down(self, request: object) -> Ask | None:
-        """The oldest unanswered ask of this request object, which is about to be answered.
+    def asks_of(self, request: object) -> list[Ask]:
+        """The unanswered asks of this request object, the oldest first."""
+        return list(_with_twins(self._asks.get(id(request))))
+
+    def put_down(self, request: object, received: int = 0) -> Ask | None:
+        """The ask of this request object that is about to be answered.
+
+        Args:
+            request: The object.
+            received: How many messages the actor has received so far.
 
         Returns:
-            None if the object was never asked, only sent.
+            The oldest whose asker still waits; if none does, the oldest. None if the object was never asked, only
+            sent.
 
         Raises:
             AlreadyAnswered: if it was answered since the last receive.
@@ -168,14 +176,18 @@ class Hand:
         key = id(request)
         ask = self._asks.pop(key, None)
         if ask is None:
-            if key in self._answered:
+            if received == self._answered_after and key in self._answered:
                 raise AlreadyAnswered(
                     f"{brief(request)} has been answered already: a request gets one `reply`, `fail` or `forward`"
                 )
             return None
         if ask.twin is not None:
-            self._asks[key] = ask.twin
-        self._answered[key] = request
+            ask = self._choose(key, ask)
+        self._count -= 1
+        if received != self._answered_after:
+            self._answered.clear()
+            self._answered_after = received
+        self._answered.add(key)
         return ask
 
     def clear(self) -> list[Ask]:
@@ -185,22 +197,46 @@ class Hand:
             The unanswered asks.
         """
         left = list(self)
-        self._asks.clear()
-        self._answered.clear()
+        self._keep([])
         return left
 
     def _add(self, ask: Ask) -> None:
+        self._count += 1
         earlier = self._asks.setdefault(id(ask.request), ask)
         if earlier is not ask:
             while earlier.twin is not None:
                 earlier = earlier.twin
             earlier.twin = ask
 
+    def _choose(self, key: int, first: Ask) -> Ask:
+        """One of several asks of the same object; the others stay."""
+        others = list(_with_twins(first))
+        chosen = next((ask for ask in others if not ask.asker_left), first)
+        others.remove(chosen)
+        for ask, twin in zip(others, [*others[1:], None], strict=True):
+            ask.twin = twin
+        self._asks[key] = others[0]
+        chosen.twin = None
+        return chosen
+
     def _sweep(self) -> None:
         """Let go of those whose asker has left; amortised, a constant cost for each request."""
-        waited_for = [ask for ask in self if not ask.asker_left]
+        self._keep([ask for ask in self if not ask.asker_left])
+        self._sweep_at = max(SWEEP_AT, 2 * self._count)
+
+    def _keep(self, asks: list[Ask]) -> None:
         self._asks.clear()
-        for ask in waited_for:
+        self._count = 0
+        for ask in asks:
             ask.twin = None
             self._add(ask)
-        self._sweep_at = max(SWEEP_AT, 2 * len(self._asks))
+
+
+def _with_twins(ask: Ask | None) -> Iterator[Ask]:
+    while ask is not None:
+        yield ask
+        ask = ask.twin
+
+
+EMPTY: Final = Hand()
+"""The hand of everyone who has not been asked yet. Nothing is ever taken up in it: who is asked gets a hand of their own."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeVarTuple
 
+    from .actor import Actor
     from .children import Children
     from .context import Context
     from .ref import ActorRef
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Ts = TypeVarTuple("Ts")
 
 M = TypeVar("M")
+A = TypeVar("A", bound="Actor")
 
 OPTIONS: Final = frozenset(field.name for field in attrs.fields(Options))
 
@@ -48,18 +50,21 @@ class Spawner(ABC):
         *args: *Ts,
         name: str | None = None,
     ) -> ActorRef[M]: ...
+    @overload
+    async def spawn(self, behaviour: Callable[[*Ts], A], /, *args: *Ts, name: str | None = None) -> ActorRef[A]: ...
 
     async def spawn(
         self, behaviour: object, /, *args: object, name: str | None = None, **kwargs: object
     ) -> ActorRef[Any]:
         """Start an actor and wait until it is ready.
 
-        An actor is ready when it first receives, when it calls ``ctx.ready()``, or when it has returned. If
-        this call is cancelled, the actor is cancelled with it.
+        An actor is ready when it first receives, when it calls ``ctx.ready()``, or when it has returned; one of
+        an `Actor` class when its ``on_start`` has returned. If this call is cancelled, the actor is cancelled with it.
 
         Args:
-            behaviour: An async function whose first parameter is the context, or a spec made by `child`.
-            *args: What the behaviour is called with after its context.
+            behaviour: An async function whose first parameter is the context, an `Actor` class, or a spec made by
+                `child`.
+            *args: What the function is called with after its context, or the class is instantiated with.
             name: Its name among its siblings; by default the behaviour's, numbered if that is taken.
             **kwargs: Refused: `child(behaviour, x=1)` passes arguments by name.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextvars
 import functools
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, final, overload
 
 import attrs
 
 from .._model.options import Options
+from .actor import Actor
 from .behaviour import read
 from .ref import ActorRef
+from .serving import ClassBehaviour, class_behaviour
 
 if TYPE_CHECKING:
     import inspect
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 M = TypeVar("M")
+A = TypeVar("A", bound=Actor)
 P = ParamSpec("P")
 
 
@@ -121,32 +124,41 @@ class ChildSpec(Generic[M]):
         return f"<ChildSpec {self.name}>"
 
 
+@overload
 def child(
-    behaviour: Callable[Concatenate[Context[M], P], Awaitable[object]], *args: P.args, **kwargs: P.kwargs
-) -> ChildSpec[M]:
-    """Declare a child: what to run, and with which arguments after its context.
+    behaviour: Callable[Concatenate[Context[M], P], Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
+) -> ChildSpec[M]: ...
+@overload
+def child(behaviour: Callable[P, A], /, *args: P.args, **kwargs: P.kwargs) -> ChildSpec[A]: ...
+
+
+def child(behaviour: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ChildSpec[Any]:
+    """Declare a child: what to run, and with which arguments.
 
     Every incarnation runs in a fresh copy of the context variables that are set where this is called.
 
     Args:
         behaviour: An async function whose first parameter is the context. The annotation of that parameter
-            (``Context[Add | Note]``) says which messages the actor accepts.
-        *args: What it is called with after the context.
+            (``Context[Add | Note]``) says which messages the actor accepts. Or an `Actor` class, which accepts
+            calls of its methods.
+        *args: What the function is called with after the context, or the class is instantiated with.
         **kwargs: Likewise.
 
     Raises:
-        TypeError: if it is no such function, or the arguments do not fit its signature.
+        TypeError: if it is neither, or the arguments do not fit its signature.
         UnresolvedAnnotation: if the annotation does not lead to types that can be checked.
 
     Example:
         >>> spec = child(calculator).options(name="calc", capacity=10)
         >>> calc = await system.spawn(spec)
     """
-    reading = read(behaviour)
+    of_class = class_behaviour(behaviour)
+    run: Callable[..., Awaitable[object]] = of_class or behaviour
+    reading = of_class.reading if of_class else read(run)
     if kwargs or not reading.least <= len(args) <= reading.most:
-        _check_arguments(behaviour, reading.signature, args, kwargs)
+        _check_arguments(run, reading.signature, args, kwargs)
     context = contextvars.copy_context()
-    return ChildSpec(behaviour, args, kwargs or NONE, accepted=reading.accepted, options=DEFAULTS, context=context)
+    return ChildSpec(run, args, kwargs or NONE, accepted=reading.accepted, options=DEFAULTS, context=context)
 
 
 def as_spec(behaviour: object, args: tuple[Any, ...], name: str | None) -> ChildSpec[Any]:
@@ -179,11 +191,12 @@ def behaviour_name(behaviour: object) -> str:
 def _check_arguments(
     behaviour: object, accepts: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
+    given = "instance" if isinstance(behaviour, ClassBehaviour) else "context"
     try:
         accepts.bind(None, *args, **kwargs)
     except TypeError as error:
         raise TypeError(
             f"{behaviour_name(behaviour)}{accepts} cannot be started with these arguments: {error}; "
-            "the context is passed by rookery, the rest goes after the behaviour, `child(behaviour, *args)`, or after "
+            f"the {given} is passed by rookery, the rest goes after the behaviour, `child(behaviour, *args)`, or after "
             "the function that is adopted, `child(task(fn, *args))`"
         ) from None

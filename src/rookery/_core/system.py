@@ -15,7 +15,7 @@ from .spawner import Spawner
 from .tree import render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -143,13 +143,19 @@ class _SystemBlock:
         raise TypeError(HOW_TO_OPEN)
 
     @uninterrupted
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def __aexit__(self, *left_by: Any) -> Any:
+        # No async function: of those Python makes a coroutine, and if a signal came at the end of the body, raises
+        # `KeyboardInterrupt` where that would be awaited. A plain function begins at once, and so does its protection.
+        return self._exit(*left_by)
+
+    @uninterrupted
+    async def _exit(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> bool | None:
         engine = self._engine
         errors = [*_left_of(engine.body, error)]
         engine.root.stop_all()
-        pierced = await engine.root.down.outlast(engine.root.hurry)
+        pierced = await engine.root.down.outlast(engine.hurry)
         engine.deadlines.close()
         if pierced is not None:
             errors.append(pierced)
@@ -160,10 +166,10 @@ class _SystemBlock:
         try:
             return await self._engine.nursery.__aexit__(*_exc_info(error))
         except BaseExceptionGroup as wrapped:
-            if len(wrapped.exceptions) != 1:  # something else came up while leaving
+            leaving = _once(wrapped.exceptions)
+            if len(leaving) != 1:  # something else came up while leaving
                 raise
-            (leaving,) = wrapped.exceptions
-        raise leaving
+        raise leaving[0]
 
 
 def _left_of(scope: anyio.CancelScope, error: BaseException | None) -> Iterator[BaseException]:
@@ -201,7 +207,7 @@ def _combined(
     return BaseExceptionGroup(f"the system {name!r} failed", everything)
 
 
-def _once(errors: list[BaseException]) -> list[BaseException]:
+def _once(errors: Sequence[BaseException]) -> list[BaseException]:
     """Of several `KeyboardInterrupt` only the first: a key that is pressed again hurries the stop, and says nothing new."""
     first = next((error for error in errors if isinstance(error, KeyboardInterrupt)), None)
     return [error for error in errors if error is first or not isinstance(error, KeyboardInterrupt)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, final
 
+from .own_loop import check_own_loop
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,10 +29,10 @@ class Turn:
     over early, never late.
     """
 
-    __slots__ = ("_loop", "clock", "ends", "left")
+    __slots__ = ("clock", "ends", "left", "loop")
 
     def __init__(self, loop: Loop, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._loop = loop
+        self.loop: Final = loop
         self.left: int
         self.ends: float
         self.clock: Final = clock  # not the loop's clock: it measures work, and the loop's may be virtual
@@ -52,7 +54,12 @@ class Turn:
         return self.left < 0 or self.clock() >= self.ends
 
     async def give_way(self) -> None:
-        """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened."""
-        await self._loop.checkpoint()
+        """Let the others run: the turn is over. A checkpoint: if cancelled, nothing has happened.
+
+        Raises:
+            WrongLoop: if another loop runs the task, whose turn this is not.
+        """
+        check_own_loop(self.loop, "this mailbox", "run(ref.send, message)")
+        await self.loop.checkpoint()
         self.renew()
         self.left -= 1  # for the message it gave way before

@@ -10,7 +10,7 @@ import anyio
 from ._parking import uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ._parking import Loop, Spot
     from .deadlines import Deadlines
@@ -141,14 +141,13 @@ class Latch:
         if line is not None:
             line.grant_all()
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """Wait until it has happened; a checkpoint in any case. If cancelled, nothing has changed."""
         if self.is_set:
-            await self._loop.checkpoint()
-            return
+            return self._loop.checkpoint()
         if self._line is None:
             self._line = WaitingLine(self._loop)
-        await self._line.wait(_nothing_reserved)
+        return self._line.wait(_nothing_reserved)
 
     async def outlast(self, on_pierced: Callable[[], object] | None = None) -> BaseException | None:
         """Wait until it has happened, whatever comes.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 import attrs
 
 from .messages import DEFAULT_PRIORITY, Request
+from .methods import MethodRequest
 from .wording import brief
 
 if TYPE_CHECKING:
@@ -86,7 +87,13 @@ def check_message(message: object, accepted: Accepted, actor: str) -> None:
         names = " | ".join(cls.__name__ for cls in accepted)
         wanted = f"send one of those, or annotate its behaviour with `Context[{names} | {given}]`"
         if not accepted:
-            names, wanted = "no messages", f"annotate its behaviour with `Context[{given}]`"
+            names = "no messages"
+            wanted = (
+                f"annotate its behaviour with `Context[{given}]`, or give its class a public coroutine method; what "
+                "`task(fn)` has adopted takes no messages at all"
+            )
+        elif issubclass(accepted[0], MethodRequest):
+            wanted = f"call one of those: `await ref.call({accepted[0].__name__}, ...)`"
         raise TypeError(f"{actor} accepts {names}, not {given} ({brief(message)}): {wanted}")
 
 

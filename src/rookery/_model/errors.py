@@ -6,6 +6,8 @@ people expect.
 
 from __future__ import annotations
 
+from .wording import brief
+
 
 class RookeryError(Exception):
     """The root of rookery's own errors."""
@@ -24,7 +26,7 @@ class ActorStopped(RookeryError):
 
 
 class NotStarted(RookeryError, LookupError):
-    """A reference from ``spec.ref`` was used before its spec was spawned."""
+    """A reference from ``spec.ref`` was used before its spec was spawned, or the context of an `Actor` before it runs."""
 
 
 class ActorCrashed(RookeryError):
@@ -41,6 +43,26 @@ class AskCycle(RookeryError, RuntimeError):
 
 class AlreadyAnswered(RookeryError, RuntimeError):
     """A request was answered a second time by the actor that has it in hand."""
+
+
+class Refused(RookeryError):
+    """Raised in a method of an `Actor` class: its asker gets ``error``, and the actor lives on.
+
+    Args:
+        error: The exception to raise in the asker.
+
+    Raises:
+        TypeError: if it is no exception.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        if not isinstance(error, Exception):
+            raise TypeError(
+                f"Refused takes the exception to raise in the asker, got {brief(error)}: "
+                "write `raise Refused(ValueError(...))`"
+            )
+        super().__init__(error)
+        self.error = error
 
 
 class StartFailed(RookeryError):

@@ -26,8 +26,6 @@ class ActorState(Enum):
     FAILED = "failed"
     """It ended by a crash, or could not start, and stays down."""
 
-    __hash__ = object.__hash__  # an Enum's own is a Python function, and every transition looks states up
-
 
 class LifeEvent(Enum):
     """What can happen to an actor."""
@@ -47,8 +45,10 @@ class LifeEvent(Enum):
     FAIL = auto()
     """It ended for good, by a crash."""
 
-    __hash__ = object.__hash__
 
+# An Enum's own is a Python function, and every transition looks both up. Members are equal to themselves only.
+ActorState.__hash__ = object.__hash__  # type: ignore[method-assign]
+LifeEvent.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 FINAL: Final = frozenset({ActorState.STOPPED, ActorState.FAILED})
 """States that nothing leads out of."""

@@ -12,7 +12,7 @@ from .._core.system import engine_of
 from .._core.waiting import Latch
 from .._model.dead_letter import Reason
 from .._model.errors import ActorStopped, AskTimeout, MailboxFull, StopRequested
-from .._model.lifecycle import ActorState
+from .._model.lifecycle import FINAL, ActorState
 from .._model.messages import DEFAULT_PRIORITY
 from ._callers import Callers
 from ._context import KernelContext
@@ -63,7 +63,7 @@ class Kernel:
         cell = cell_of(self.spec.ref)
         if cell is None:
             return KernelState.CREATED
-        if cell.ended.is_set:
+        if cell.state in FINAL:
             return KernelState.TERMINATED
         if self.activated.is_set:
             return KernelState.ACTIVE

@@ -1,0 +1,12 @@
+"""Whose code is running."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+within_actor: Final[ContextVar[Cell | None]] = ContextVar("within_actor", default=None)
+"""The actor in whose main task, or in a task started from there, the code runs."""
