@@ -29,7 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 # find what nobody thought of. `ci` draws the same ones every time, so that a red run means that the change broke
 # something and can be repeated anywhere; looking for new failures is the nightly run's job.
 settings.register_profile("dev", deadline=None, max_examples=50)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
 settings.register_profile(
     "nightly",
     deadline=None,

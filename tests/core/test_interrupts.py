@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -54,6 +54,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     """A failure is to be read without the records of a hundred crashes that are part of the scenario."""
     caplog.set_level(logging.CRITICAL, "rookery.supervision")
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_foreground() -> Iterator[None]:
+    """A shell that runs the tests in the background has them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def strike(
