@@ -21,6 +21,9 @@ from support import settle
 PATIENCE = 10.0
 """Seconds of real time in which any step ends, if it ends at all."""
 
+TICKS = 1000
+"""More passes of the loop than any step needs."""
+
 LONG = 1000.0
 """Seconds on the loop's clock."""
 
@@ -32,9 +35,25 @@ class _StandingClock:
         super().__init__()
         self._now = 0.0
         self._timers: list[asyncio.TimerHandle] = []
+        self._callbacks = 0
 
     def time(self) -> float:
         return self._now
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        self._callbacks += 1
+        return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
+
+    async def rest(self) -> None:
+        """Wait until nobody but the caller has anything to do."""
+        idle = 0
+        for _ in range(TICKS):
+            before = self._callbacks
+            await asyncio.sleep(0)
+            idle = idle + 1 if self._callbacks == before + 1 else 0
+            if idle == 2:  # what had been scheduled before the first of them has run as well
+                return
+        raise AssertionError("the loop does not come to rest")
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
         timer = asyncio.TimerHandle(when, callback, args, self, context)
@@ -179,15 +198,21 @@ class Stepped:
                     result = fn(*args)
                     if isinstance(result, Awaitable):
                         result = await result
+                    await self._rest()
                 except Exception as error:  # noqa: BLE001  # raised by `run`
                     self._results.put((None, error))
                 else:
-                    await settle()
                     self._results.put((result, None))
             self._cancel_all()
-            while any(job.outcome is None for job in self._jobs):  # each may take as long as it likes
+            for _ in self._jobs:  # each may take as long as it likes
                 self.jump(LONG)
                 await settle()
+
+    async def _rest(self) -> None:
+        if self._native:
+            await asyncio.get_running_loop().rest()
+        else:
+            await trio.testing.wait_all_tasks_blocked()
 
     def _cancel_all(self) -> None:
         for job in self._jobs:

@@ -34,6 +34,7 @@ class Aim:
     def taken(self) -> Iterator[None]:
         """Watch until then; a tracer of somebody else's, and the handler, are put back afterwards."""
         tracer, handler = sys.gettrace(), signal.getsignal(signal.SIGINT)
+        sys._getframe().f_trace_opcodes = True  # from 3.12 on, `settrace` looks whether any frame wants them
         sys.settrace(self._enter)
         try:
             yield

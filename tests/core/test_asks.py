@@ -400,7 +400,12 @@ async def test_an_abandoned_request_is_skipped_and_counted() -> None:
         assert reasons(system) == {Reason.ABANDONED: 1}
 
 
-async def test_a_late_reply_is_a_dead_letter_and_harms_nobody() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [lambda ctx, request: ctx.reply(request, 1), lambda ctx, request: ctx.fail(request, ValueError("late"))],
+    ids=["reply", "fail"],
+)
+async def test_a_late_answer_is_a_dead_letter_and_harms_nobody(answer: Callable[..., None]) -> None:
     """The actor answers a caller that has left, and goes on."""
     go_on = anyio.Event()
 
@@ -409,7 +414,7 @@ async def test_a_late_reply_is_a_dead_letter_and_harms_nobody() -> None:
         assert not ctx.abandoned(request)
         await go_on.wait()
         assert ctx.abandoned(request)
-        ctx.reply(request, 1)
+        answer(ctx, request)
         async for request in ctx:
             ctx.fail(request, ValueError("no"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -260,6 +261,10 @@ async def test_a_system_is_an_asynchronous_block() -> None:
     block: Any = open_system()
     with pytest.raises(TypeError, match=r"write `async with open_system\(\) as system:`"), block:
         pass
+    with ExitStack() as stack:
+        stack.push(block)  # which looks at the exit only
+        with pytest.raises(TypeError, match=r"write `async with open_system\(\) as system:`"):
+            stack.close()
     with pytest.raises(TypeError, match=r"write `async with open_system\(\) as system:`"):
         await block
 

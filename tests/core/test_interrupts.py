@@ -84,7 +84,7 @@ def strike(
 def test_ctrl_c_at_any_moment_ends_the_tree_in_order_and_loses_nothing(loop: str) -> None:
     """A `KeyboardInterrupt` leaves the run; each actor has ended once, in order; each message has one end."""
     end = next(moment for moment in itertools.count(FIRST, STRIDE) if strike(loop, moment))
-    assert end > 3000, "the scenario was watched from its beginning to its end"
+    assert end > 2000, "the scenario was watched from its beginning to its end"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -93,7 +93,7 @@ def test_ctrl_c_on_the_edges_of_the_block_does_not_tear_it(loop: str) -> None:
     end = next(
         moment for moment in itertools.count(1) if strike(loop, moment, program=play_briefly, within=AT_THE_EDGES)
     )
-    assert end > 100
+    assert end > 30
 
 
 def test_ctrl_c_twice_at_any_moments_hurries_the_stop_and_keeps_its_order() -> None:

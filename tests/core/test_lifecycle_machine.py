@@ -163,6 +163,8 @@ class Tree:
     kinds: tuple[Kind, ...]
     nodes: tuple[Node, ...] = (Node(),) * len(NAMES)
     root: Family = Family()
+    leaving: bool = False
+    """Whether the block's host has been told to leave it, and has yet to do so."""
     jobs: tuple[Job, ...] = ()
     now: float = 0.0
     outcomes: frozenset[tuple[int, Any]] = frozenset()
@@ -182,6 +184,8 @@ class Tree:
                 yield self.done(job, job.outcome)
         for at, node in enumerate(self.nodes):
             yield from self.moves_of_node(at, node)
+        if self.leaving:
+            yield evolve(self, leaving=False).with_family(None, stopping=True).stop_next(None)
 
     def moves_of_node(self, at: int, node: Node) -> Iterator[Tree]:
         if node.line and not self.job(node.line[0]).doomed and len(node.queue) < CAPACITY:
@@ -762,16 +766,7 @@ class LifecycleMachine(WorldMachine):
     @rule(together=TOGETHER)
     def leave_the_block(self, together: bool) -> None:
         """And go on using it, as those do who do not know yet."""
-
-        def model(tree: Tree) -> list[tuple[None, Tree]]:
-            left = tree if tree.root.stopping else tree.with_family(None, stopping=True).stop_next(None)
-            return [(None, left)]
-
-        self.step(together, self._leave, model)
-
-    async def _leave(self) -> None:
-        self.leave.set()
-        await checkpoint()
+        self.step(together, self.leave.set, lambda tree: [(None, evolve(tree, leaving=not tree.root.stopping))])
 
     # ---- the end
 

@@ -469,6 +469,39 @@ async def test_nobody_is_spawned_under_what_is_stopping() -> None:
         await system.spawn(fragile)
 
 
+async def test_a_restart_turns_away_what_its_own_children_asked_and_keeps_the_rest() -> None:
+    """They have to end before it can begin again, so they cannot wait for that; everybody else can."""
+    handled: list[Any] = []
+    told: list[str] = []
+
+    async def owner(ctx: Context[Any]) -> None:
+        if ctx.incarnation == 1:
+            await ctx.spawn(asking, ctx.self)
+            await settle()
+            raise ValueError(await ctx.receive())
+        async for item in ctx:
+            handled.append(item)  # noqa: PERF401  # each at once
+
+    async def asking(ctx: Context[Any], ref: ActorRef[Any]) -> None:
+        ctx.ready()
+        try:
+            await ref.ask("from below")
+        except ActorStopped as error:
+            told.append(str(error))
+
+    async with open_system() as system:
+        spec = child(owner).options(start_timeout=60.0)
+        spawning = spec.ref
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(system.spawn, spec)
+            await settle()
+            await spawning.send("crash", priority=200)
+            await spawning.send("kept")
+        await settle()
+    assert handled == ["kept"]
+    assert len(told) == 1
+
+
 # ---- names
 
 
