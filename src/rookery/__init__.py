@@ -9,6 +9,7 @@ from ._core.context import Context
 from ._core.dead_letters import DeadLetters, DeadLetterStatistics
 from ._core.ref import ActorRef, ActorStatistics, Askable
 from ._core.spec import ChildSpec, child
+from ._core.supervisor import SupervisorRef, SupervisorSpec, supervisor
 from ._core.system import System, open_system
 from ._model.dead_letter import DeadLetter, Reason
 from ._model.errors import (
@@ -23,6 +24,7 @@ from ._model.errors import (
     Refused,
     RestartIntensityExceeded,
     RookeryError,
+    SpawnFromWithin,
     StartFailed,
     StopFromWithin,
     StopRequested,
@@ -35,6 +37,7 @@ from ._model.lifecycle import ActorState
 from ._model.messages import Request, message
 from ._model.overflow import Overflow
 from ._model.restart import Backoff, Intensity, Restart
+from ._model.strategy import AutoShutdown, Strategy
 
 __all__ = [
     "Actor",
@@ -47,6 +50,7 @@ __all__ = [
     "AskCycle",
     "AskTimeout",
     "Askable",
+    "AutoShutdown",
     "Backoff",
     "ChannelStatistics",
     "ChildSpec",
@@ -67,9 +71,13 @@ __all__ = [
     "Restart",
     "RestartIntensityExceeded",
     "RookeryError",
+    "SpawnFromWithin",
     "StartFailed",
     "StopFromWithin",
     "StopRequested",
+    "Strategy",
+    "SupervisorRef",
+    "SupervisorSpec",
     "System",
     "UnknownActor",
     "UnresolvedAnnotation",
@@ -80,5 +88,6 @@ __all__ = [
     "open_priority_channel",
     "open_system",
     "request_for",
+    "supervisor",
     "task",
 ]

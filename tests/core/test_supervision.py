@@ -29,8 +29,6 @@ from rookery import (
     child,
     open_system,
 )
-from rookery._core.system import engine_of
-from rookery._model.directives import AbortStart, AllReady, Exit
 from support import settle
 
 
@@ -614,12 +612,3 @@ async def test_infinite_patience_is_not_needed_for_children_of_a_crash() -> None
         await until_restarted(ref, 1)
         await settle()
         assert log == ["slow cleaned up", "again"]
-
-
-async def test_a_directive_about_static_children_is_not_passed_over() -> None:
-    """Nobody declares any here, so that one would be a mistake of the supervisor's, and must not go unseen."""
-    async with open_system() as system:
-        root = engine_of(system).root
-        for directive in (AllReady(), AbortStart(None, Exit())):
-            with pytest.raises(AssertionError, match="/ has no static children"):
-                root._carry_out([directive])

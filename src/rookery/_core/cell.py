@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .spec import ChildSpec
 
 
+UNDECIDED: Final = frozenset({ActorState.NEW, ActorState.RESTARTING})
+"""States in which there is nothing to end yet."""
+
+
 @final
 class Cell:
     """The actor that references point to: its mailbox, its state, and its current incarnation.
@@ -83,9 +87,9 @@ class Cell:
         self.received: int = 0
         self.last_crash: Exception | None = None
         self.asking: Ask | None = None  # what its main task waits for
-        self.started: Final = Latch(engine.loop)
+        self.started: Latch = Latch(engine.loop)  # another one where a further start is waited for
         self.start_error: Exception | None = None
-        self.stop_asked: Final = Latch(engine.loop)
+        self.stop_asked: Latch = Latch(engine.loop)  # of the current incarnation
         self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
         self.task: object = None  # the main task, while its behaviour runs
         self._drain = False
@@ -101,6 +105,9 @@ class Cell:
     def begin(self) -> None:
         """Start an incarnation."""
         self._happen(LifeEvent.START)
+        if self.stop_asked.is_set:  # the one before had to go for its siblings' sake
+            self.stop_asked = Latch(self.engine.loop)
+            self.mailbox.unhalt()
         self.incarnations += 1
         self.restart_alarm = None
         self._incarnation = incarnation = Incarnation(self, self.incarnations)
@@ -137,20 +144,22 @@ class Cell:
         Whoever is sure to wait in vain is told now: everybody if no other incarnation follows, else the askers
         among its own descendants, because their end is what the next incarnation waits for.
         """
-        if self.state is ActorState.STOPPING or not self.spec.settings.restart.applies(crashed=crash is not None):
+        again = self.state is ActorState.RESTARTING or self.spec.settings.restart.applies(crashed=crash is not None)
+        if self.state is ActorState.STOPPING or not again:
             self._turn_everyone_away()
         elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
             self._turn_away(self.mailbox.withdraw(self._asked_from_below))
 
     def will_restart(self) -> None:
         """Another incarnation follows."""
-        self._happen(LifeEvent.RETRY)
+        if self.state is not ActorState.RESTARTING:
+            self._happen(LifeEvent.RETRY)
 
     def finish(self, how: Exit) -> None:
         """No other incarnation follows: nobody who waits for this actor is left waiting."""
         if not self.started.is_set:
             self.start_error = how.crash or ActorStopped(f"{self.path} was stopped before it was ready")
-        if how.crash is None and self.state is ActorState.STARTING:
+        if self.state in UNDECIDED or (how.crash is None and self.state is ActorState.STARTING):
             self._happen(LifeEvent.STOP)
         self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
         self._turn_everyone_away()
@@ -184,8 +193,8 @@ class Cell:
             timeout: Seconds until it is cancelled; by default its spec's ``stop_timeout``. A stop that is under
                 way keeps its own.
         """
-        self._refuse_from_within()
-        if not self.stop_asked.is_set:
+        self.refuse_from_within()
+        if self.state is not ActorState.STOPPING:
             self._drain = drain
             self._stop_timeout = self._stop_timeout if timeout is None else timeout
         self.owner.stop(self)
@@ -193,7 +202,7 @@ class Cell:
 
     async def wait_stopped(self) -> None:
         """Wait for the end."""
-        self._refuse_from_within()
+        self.refuse_from_within()
         await self._wait_ended()
 
     async def _wait_ended(self) -> None:
@@ -204,7 +213,8 @@ class Cell:
             self._ended = Latch(self.engine.loop)
         await self._ended.wait()
 
-    def _refuse_from_within(self) -> None:
+    def refuse_from_within(self) -> None:
+        """Raise `StopFromWithin` if the running code would wait for its own end."""
         inside = within_actor.get()
         if inside is not None and inside.engine is self.engine and f"{inside.path}/".startswith(f"{self.path}/"):
             raise StopFromWithin(
@@ -213,18 +223,29 @@ class Cell:
             )
 
     @uninterrupted
-    def begin_stop(self) -> None:
-        """The owner's: turn senders away, tell the behaviour, and set the limit."""
+    def begin_stop(self, *, for_good: bool) -> None:
+        """The owner's: tell the behaviour, and set the limit.
+
+        Args:
+            for_good: Turn senders away. Otherwise messages queue up for the next incarnation. A stop that has begun
+                so may become one for good.
+        """
+        told_before = self.stop_asked.is_set
         self.stop_asked.set()
-        self.mailbox.close(self._stopped)
+        if for_good:
+            self.mailbox.close(self._stopped)
+            self._happen(LifeEvent.STOP)
+        elif self.state is not ActorState.RESTARTING:
+            self._happen(LifeEvent.RETRY)
         if self.restart_alarm is not None:
             self.restart_alarm.cancel()
             self.restart_alarm = None
-            self._happen(LifeEvent.STOP)
             self.owner.exited(self, Exit())
-            return
-        self._happen(LifeEvent.STOP)
-        self.mailbox.halt(StopRequested, drain=self._drain)
+        elif not told_before:
+            self._end_incarnation(drain=for_good and self._drain)
+
+    def _end_incarnation(self, *, drain: bool) -> None:
+        self.mailbox.halt(StopRequested, drain=drain)
         if self._stop_timeout <= 0 or isinstance(self.spec.behaviour, AdoptedTask):
             self.cancel()
         elif self._stop_timeout < math.inf:
@@ -236,6 +257,13 @@ class Cell:
             self._incarnation.cancel()
             if self._incarnation.children is not None:
                 self._incarnation.children.hurry()
+
+    def await_start(self) -> Latch:
+        """What tells that the start that comes next succeeded, or that none will."""
+        if self.started.is_set:
+            self.started = Latch(self.engine.loop)
+            self.start_error = None
+        return self.started
 
     # ---- pausing
 

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, assert_never, final
 
 from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
-from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
+from .._model.errors import (
+    ActorStopped,
+    DuplicateName,
+    RestartIntensityExceeded,
+    SpawnFromWithin,
+    StartFailed,
+    UnknownActor,
+)
 from .._model.lifecycle import FINAL
 from .._model.restart import Restart
 from .._model.supervision import Supervision
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
+from .crash_report import log_crash
 from .own_loop import check_own_loop
 from .ref import bind, cell_of
 from .spec import as_spec
+from .supervisor import supervisor
 from .waiting import Latch
+from .within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from .._model.directives import Directive, Exit
-    from .._model.restart import Intensity
+    from .._model.options import SupervisorOptions
     from .engine import Engine
     from .ref import ActorRef
     from .spec import ChildSpec
-
-logger = logging.getLogger("rookery.supervision")
+    from .supervisor import SupervisorRef
 
 
 @final
@@ -40,41 +48,55 @@ class Children:
     Events come in as plain calls from the children's own tasks and from timers; what follows from them (start
     a task, tell a child to stop, set an alarm) is done on the spot. Nothing here waits, so nothing here can be
     cancelled half-way.
+
+    To the model a child is its reference: that stays the same when a child which had finished is started again with
+    its siblings, as a new life in a new `Cell`.
     """
 
     def __init__(
         self,
         engine: Engine,
         path: str,
-        intensity: Intensity,
-        on_failure: Callable[[Exception], object],
+        options: SupervisorOptions,
+        *,
+        on_ready: Callable[[], object],
+        on_end: Callable[[Exception | None], object],
     ) -> None:
         """Have no children yet.
 
         Args:
             engine: Of the system they live in.
             path: The owner's path.
-            intensity: How many restarts are tolerated.
-            on_failure: Called with `RestartIntensityExceeded` once all children are down.
+            options: Who is restarted with whom, how often, and when that is all.
+            on_ready: Called when all static children have started.
+            on_end: Called once all children are down if that was decided here: with `RestartIntensityExceeded`, with
+                `StartFailed`, or with None after an auto-shutdown.
         """
         self.path: Final = path
         self.down: Final = Latch(engine.loop)
         self.stop_errors: Final[list[Exception]] = []
         self._engine = engine
-        self._policy: Supervision[Cell] = Supervision(intensity)
-        self._intensity = intensity
-        self._on_failure = on_failure
-        self._failure: RestartIntensityExceeded | None = None
-        self._names: dict[str, Cell] = {}
+        self._options = options
+        self._policy: Supervision[ActorRef[Any]] = Supervision(
+            options.intensity,
+            strategy=options.strategy,
+            auto_shutdown=options.auto_shutdown,
+            concurrent_stop=options.concurrent_stop,
+        )
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self._failure: Exception | None = None
+        self._stop_asked = False
+        self._names: dict[str, ActorRef[Any]] = {}
         self._numbered: dict[str, int] = {}  # the next number to try for a name that is taken
-        self._todo: deque[Directive[Cell]] = deque()
+        self._todo: deque[Directive[ActorRef[Any]]] = deque()
         self._busy = False
         self._hurried = False
 
     @property
     def cells(self) -> list[Cell]:
-        """Every child that is not down for good, in start order."""
-        return self._policy.children
+        """Every child that is not forgotten, in start order."""
+        return [_cell(ref) for ref in self._policy.children]
 
     # ---- starting
 
@@ -92,20 +114,40 @@ class Children:
         return cell.ref
 
     @uninterrupted
+    def start(self, specs: Sequence[ChildSpec[Any]]) -> None:
+        """Have these static children, and start them in order; `on_ready` tells when all have started. Once.
+
+        Raises:
+            DuplicateName: if one of the specs runs already, somewhere else.
+        """
+        for spec in specs:
+            _check_free(spec)
+        for spec in specs:
+            settings = spec.settings
+            self._have(spec, self._free_name(spec))
+            self._policy.declare(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
+        self._carry_out(self._policy.start())
+
+    @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
         check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
-        bound = cell_of(spec.ref)
-        if bound is not None and bound.state not in FINAL:
-            raise DuplicateName(
-                f"this spec is running already, as {bound.path}: `spec.options()` makes another child of it"
-            )
-        name = self._free_name(spec)
+        self._refuse_deadlock(f"spawn {spec.name}")
+        settings = spec.settings
+        if settings.significant:
+            self._options.auto_shutdown.check_significant(settings.restart)
+        _check_free(spec)
+        cell = self._have(spec, self._free_name(spec))
+        self._carry_out(
+            self._policy.admit(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
+        )
+        return cell
+
+    def _have(self, spec: ChildSpec[Any], name: str) -> Cell:
         cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._engine, self)
         bind(spec.ref, cell)
-        self._names[name] = cell
-        self._carry_out(self._policy.admit(cell, spec.settings.restart, spec.settings.backoff))
+        self._names[name] = spec.ref
         return cell
 
     def _free_name(self, spec: ChildSpec[Any]) -> str:
@@ -114,7 +156,7 @@ class Children:
             return name
         if spec.settings.name is not None:
             raise DuplicateName(
-                f"{self._names[name].path} is alive: names are unique among live siblings; choose another, or "
+                f"{self.path.rstrip('/')}/{name} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
             )
         numbers = itertools.count(self._numbered.get(name, 2))
@@ -122,11 +164,67 @@ class Children:
         self._numbered[name] = number + 1
         return f"{name}-{number}"
 
+    def _refuse_deadlock(self, what: str) -> None:
+        """A child that all others wait for, because it is starting, cannot itself wait for the start of another."""
+        inside, awaited = within_actor.get(), self._policy.turn
+        if inside is None or awaited is None or inside.engine is not self._engine:
+            return
+        path = _cell(awaited).path
+        if f"{inside.path}/".startswith(f"{path}/"):
+            raise SpawnFromWithin(
+                f"{self.path} starts its children in turn and {path} is not ready, so {inside.path} cannot wait until it "
+                f"can {what}: call `ctx.ready()` first"
+            )
+
+    # ---- requests
+
+    @uninterrupted
+    async def restart(self, ref: ActorRef[Any]) -> None:
+        """Start one child again and wait until it is ready; see `SupervisorRef.restart_child`."""
+        cell = self._own(ref, "restart_child")
+        cell.refuse_from_within()
+        self._refuse_deadlock(f"restart {cell.name}")
+        directives = self._policy.restart(ref)
+        if cell.state in FINAL:  # a new life, which may have to wait for its turn
+            cell = self._have(cell.spec, cell.name)
+        started = cell.await_start()
+        self._carry_out(directives)
+        await started.wait()
+        if cell.start_error is not None:
+            raise StartFailed(f"{cell.path} did not start: {brief(cell.start_error)}") from cell.start_error
+
+    async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
+        """Start a supervisor as a child; see `Spawner.supervise`."""
+        spec = supervisor(*specs, **options)
+        await self.spawn(spec, (), None)
+        return spec.ref
+
+    async def remove(self, ref: ActorRef[Any]) -> None:
+        """Stop one child and forget it; see `SupervisorRef.remove_child`."""
+        cell = self._own(ref, "remove_child")
+        cell.refuse_from_within()
+        self._carry_out(self._policy.remove(ref))
+        await cell.wait_stopped()
+
+    async def stop_one(self, ref: ActorRef[Any]) -> None:
+        """Stop one child; see `SupervisorRef.stop_child`."""
+        await self._own(ref, "stop_child").stop(drain=False)
+
+    def has(self, ref: ActorRef[Any]) -> bool:
+        """Whether that is one of these children, running or not."""
+        return self._policy.has(ref)
+
+    def _own(self, ref: ActorRef[Any], call: str) -> Cell:
+        check_own_loop(self._engine.loop, self.path, f"run(sup.{call}, ref)")
+        if not self._policy.has(ref):
+            raise UnknownActor(f"{call}(): {ref!r} is not a child of {self.path}; `sup.children()` are")
+        return _cell(ref)
+
     # ---- what happens to children
 
     def became_ready(self, cell: Cell) -> None:
         """A child is ready."""
-        if directives := self._policy.became_ready(cell):
+        if directives := self._policy.became_ready(cell.ref):
             self._carry_out(directives)
 
     def exited(self, cell: Cell, how: Exit) -> None:
@@ -134,10 +232,11 @@ class Children:
         if how.crash is not None and self._policy.stopping:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
-        directives = self._policy.exited(cell, how, now, random.random())
+        directives = self._policy.exited(cell.ref, how, now, random.random())
         incarnation = cell.incarnations
         self._carry_out(directives)
-        _log_exit(cell, incarnation, how, directives)  # last: a handler is somebody else's code, and may raise
+        if how.crash is not None:  # last: a handler is somebody else's code, and may raise
+            log_crash(cell, incarnation, how, directives)
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -153,25 +252,26 @@ class Children:
     @uninterrupted
     def stop(self, cell: Cell) -> None:
         """Stop one child, whatever its restart type; does not wait."""
-        self._carry_out(self._policy.stop(cell))
+        self._carry_out(self._policy.stop(cell.ref))
 
     @uninterrupted
     def stop_all(self) -> None:
         """Stop every child in reverse order of start, one after another; `down` tells when. Idempotent."""
+        self._stop_asked = True
         self._carry_out(self._policy.stop_all())
 
     @uninterrupted
     def hurry(self) -> None:
         """End every grace: children that are stopping, or will be, are cancelled at once."""
         self._hurried = True
-        for cell in self._policy.children:
+        for cell in self.cells:
             if cell.stop_asked.is_set:
                 cell.cancel()
 
     # ---- directives
 
     @uninterrupted
-    def _carry_out(self, directives: list[Directive[Cell]]) -> None:
+    def _carry_out(self, directives: list[Directive[ActorRef[Any]]]) -> None:
         """Do what was decided, in order. What follows from it queues up behind, so the stack stays flat."""
         todo = self._todo
         todo.extend(directives)
@@ -184,36 +284,49 @@ class Children:
         finally:
             self._busy = False
 
-    def _do(self, directive: Directive[Cell]) -> None:
+    def _do(self, directive: Directive[ActorRef[Any]]) -> None:
         match directive:
-            case Start(cell, delay):
-                if delay > 0:
-                    cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
-                else:
-                    cell.begin()
-            case Stop(cell):
-                cell.begin_stop()
+            case Start(ref, delay):
+                self._start(ref, delay)
+            case Stop(ref, for_good):
+                cell = _cell(ref)
+                cell.begin_stop(for_good=for_good)
                 if self._hurried:
                     cell.cancel()
-            case Finish(cell, how):
-                cell.finish(how)
-            case Forget(cell):
-                del self._names[cell.name]
-            case Keep(cell):
-                cell.will_restart()
+            case Finish(ref, how):
+                _cell(ref).finish(how)
+            case Forget(ref):
+                del self._names[_cell(ref).name]
+            case Keep(ref):
+                _cell(ref).will_restart()
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
+            case AbortStart(ref, how):
+                self._failure = StartFailed(f"{self.path} did not start, because {_cell(ref).path} did not")
+                self._failure.__cause__ = how.crash
+            case AllReady():
+                self._on_ready()
             case AllDown():
-                self.down.set()
-                if self._failure is not None:
-                    self._on_failure(self._failure)
-            case AllReady() | AbortStart():
-                raise AssertionError(f"{self.path} has no static children to start")
+                self._all_down()
             case _:
                 assert_never(directive)
 
+    def _start(self, ref: ActorRef[Any], delay: float) -> None:
+        cell = _cell(ref)
+        if cell.state in FINAL:  # a new life
+            cell = self._have(cell.spec, cell.name)
+        if delay > 0:
+            cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
+        else:
+            cell.begin()
+
+    def _all_down(self) -> None:
+        self.down.set()
+        if self._failure is not None or not self._stop_asked:
+            self._on_end(self._failure)
+
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
-        limit = self._intensity
+        limit = self._options.intensity
         failure = RestartIntensityExceeded(
             f"children of {self.path} were restarted more than {limit.max_restarts} times in {limit.per} s"
         )
@@ -221,17 +334,30 @@ class Children:
         return failure
 
 
-def _log_exit(cell: Cell, incarnation: int, how: Exit, directives: list[Directive[Cell]]) -> None:
-    """One record for each crash: who, which incarnation, why, and what was decided."""
-    if how.crash is None:
+def descendants(children: Children | None) -> Iterator[Cell]:
+    """Every actor that is not forgotten, parents before their children."""
+    for cell in [] if children is None else children.cells:
+        yield cell
+        yield from descendants(cell.children)
+
+
+def _cell(ref: ActorRef[Any]) -> Cell:
+    cell = cell_of(ref)
+    assert cell is not None, "which every child has"
+    return cell
+
+
+def _check_free(spec: ChildSpec[Any]) -> None:
+    """Refuse a spec that runs, or that its supervisor may start again."""
+    bound = cell_of(spec.ref)
+    if bound is None:
         return
-    match directives:
-        case [Keep(), Start(starting, delay), *_] if starting is cell and delay:
-            decision = f"restarting in {delay:.3g} s"
-        case [Keep(), *_]:
-            decision = "restarting"
-        case [GiveUp(), *_]:
-            decision = f"{cell.owner.path} gives up"
-        case _:
-            decision = "it stays down"
-    logger.warning("%s (incarnation %d) crashed: %s", cell.path, incarnation, decision, exc_info=how.crash)
+    if bound.state not in FINAL:
+        raise DuplicateName(
+            f"this spec is running already, as {bound.path}: `spec.options()` makes another child of it"
+        )
+    if bound.owner.has(spec.ref) and not bound.owner.down.is_set:
+        raise DuplicateName(
+            f"this spec is {bound.path}, which has ended and which its supervisor may start again: "
+            "`await sup.restart_child(spec.ref)` does so, and `spec.options()` makes another child of it"
+        )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
-from .._model.restart import Intensity
+from .._model.lifecycle import FINAL
 from ._parking import current_loop
-from .children import Children
+from .children import Children, descendants
 from .dead_letters import DeadLetters
 from .deadlines import Deadlines
 from .turn import Turn
@@ -17,17 +17,16 @@ from .turn import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from .._model.options import SupervisorOptions
     from .cell import Cell
     from .system import System
-
-DEFAULT_INTENSITY: Final = Intensity(3, per=5.0)
 
 
 @final
 class Engine:
     """The inside of a `System`."""
 
-    def __init__(self, system: System, intensity: Intensity) -> None:
+    def __init__(self, system: System, options: SupervisorOptions) -> None:
         self.system: Final = system
         self.loop: Final = current_loop()
         self.nursery: Final = self.loop.nursery()
@@ -35,20 +34,31 @@ class Engine:
         self.deadlines: Final = Deadlines(self.loop)
         self.dead_letters: Final = DeadLetters()
         self.body: Final = anyio.CancelScope()
-        self.root: Final = Children(self, "/", intensity, self.interrupt)
+        self.root: Final = Children(self, "/", options, on_ready=_nothing, on_end=self._gave_up)
         self.failures: Final[list[BaseException]] = []
         self.undeclared: Final[set[type]] = set()  # types that were asked and are not declared as a `Request`
         self._graces: set[anyio.CancelScope] = set()
         self._hurried = False
 
-    def family_of(self, path: str, on_failure: Callable[[Exception], object]) -> Children:
+    def family(
+        self,
+        path: str,
+        options: SupervisorOptions,
+        *,
+        on_ready: Callable[[], object],
+        on_end: Callable[[Exception | None], object],
+    ) -> Children:
         """Room for the children of an actor."""
-        return Children(self, path, DEFAULT_INTENSITY, on_failure)
+        return Children(self, path, options, on_ready=on_ready, on_end=on_end)
 
     def interrupt(self, error: BaseException) -> None:
         """The root gave up, or something that no actor may handle left one: the host stops the tree and raises."""
         self.failures.append(error)
         self.body.cancel()
+
+    def _gave_up(self, failure: Exception | None) -> None:
+        assert failure is not None, "because the root has no significant children"
+        self.interrupt(failure)
 
     @contextmanager
     def grace(self, seconds: float) -> Generator[anyio.CancelScope]:
@@ -71,10 +81,8 @@ class Engine:
 
     def cells(self) -> Iterator[Cell]:
         """Every live actor, parents before their children."""
-        return _descendants(self.root)
+        return (cell for cell in descendants(self.root) if cell.state not in FINAL)
 
 
-def _descendants(children: Children | None) -> Iterator[Cell]:
-    for cell in [] if children is None else children.cells:
-        yield cell
-        yield from _descendants(cell.children)
+def _nothing() -> None:
+    """The root has no static children that it could wait for."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.directives import Exit
 from .._model.errors import ActorCrashed, ActorStopped
+from .._model.options import SupervisorOptions
 from ._parking import interruptible, uninterrupted
 from .context import Context
 from .departure import departure
@@ -14,12 +15,16 @@ from .waiting import Latch
 from .within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ._parking import Scope
     from .cell import Cell
     from .children import Children
     from .reply import Hand
+    from .spec import ChildSpec
+
+ONE_FOR_ONE: Final = SupervisorOptions()
+"""How an actor supervises what it spawns."""
 
 
 @final
@@ -139,8 +144,29 @@ class Incarnation:
         if self._over or self.cell.stop_asked.is_set:
             raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
         if self._children is None:
-            self._children = self.cell.engine.family_of(self.cell.path, on_failure=self.crash)
+            self._children = self._have_children(ONE_FOR_ONE)
         return self._children
+
+    def supervise(self, specs: Sequence[ChildSpec[Any]], options: SupervisorOptions) -> None:
+        """Have these children from the start, and be ready when they are.
+
+        Raises:
+            DuplicateName: if one of the specs runs already, somewhere else.
+        """
+        self._children = self._have_children(options)
+        self._children.start(specs)
+
+    def _have_children(self, options: SupervisorOptions) -> Children:
+        cell = self.cell
+        return cell.engine.family(cell.path, options, on_ready=self.become_ready, on_end=self._children_ended)
+
+    def _children_ended(self, failure: Exception | None) -> None:
+        """Not because this incarnation stopped them."""
+        if failure is not None:
+            self.crash(failure)
+        else:
+            self.become_ready()  # what has come to its end has started
+            self._scope.cancel()
 
     @property
     def children(self) -> Children | None:

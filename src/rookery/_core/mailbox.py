@@ -316,6 +316,11 @@ class Mailbox(Generic[T]):
         self._held = self._held and not drain
         self._receivers.grant_all()
 
+    def unhalt(self) -> None:
+        """Let receivers in again."""
+        self._halted = None
+        self._drain = False
+
     @uninterrupted
     def withdraw(self, chosen: Callable[[T], bool] = lambda _: True) -> list[tuple[T, int]]:
         """Take out what is chosen, by default everything, with priorities, in the order of `get`."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 import anyio
 
 from .._model.errors import RestartIntensityExceeded, UnknownActor
+from .._model.options import SupervisorOptions
 from .._model.restart import Intensity
+from .._model.strategy import Strategy
 from ._parking import uninterrupted
-from .engine import DEFAULT_INTENSITY, Engine
+from .engine import Engine
 from .spawner import Spawner
 from .tree import render
 
@@ -32,9 +34,9 @@ class System(Spawner):
 
     __slots__ = ("_engine", "_name")
 
-    def __init__(self, name: str, intensity: Intensity) -> None:
+    def __init__(self, name: str, options: SupervisorOptions) -> None:
         self._name = name
-        self._engine = Engine(self, intensity)
+        self._engine = Engine(self, options)
 
     @property
     def name(self) -> str:
@@ -80,7 +82,10 @@ def engine_of(system: System) -> Engine:
 
 
 def open_system(
-    *, name: str = "rookery", intensity: Intensity = DEFAULT_INTENSITY
+    *,
+    name: str = "rookery",
+    strategy: Strategy = Strategy.ONE_FOR_ONE,
+    intensity: Intensity = Intensity(3, per=5.0),  # noqa: B008  # a frozen value
 ) -> AbstractAsyncContextManager[System]:
     """Open a block in which actors can be spawned, and which none of them outlives.
 
@@ -90,6 +95,7 @@ def open_system(
 
     Args:
         name: The system's name, in logs and in `System.tree`.
+        strategy: Which actors directly under the root are restarted together.
         intensity: How many restarts of actors directly under the root are tolerated.
 
     Raises:
@@ -105,18 +111,16 @@ def open_system(
     """
     if not isinstance(name, str):
         raise TypeError(f"a system's name is a string, got {name!r}: write `open_system(name='simulation')`")
-    if not isinstance(intensity, Intensity):
-        raise TypeError(f"intensity is an Intensity, got {intensity!r}: write `Intensity(3, per=5.0)`")
-    return _SystemBlock(name, intensity)
+    return _SystemBlock(name, SupervisorOptions(strategy=strategy, intensity=intensity))
 
 
 @final
 class _SystemBlock:
     """What the block owns, and in which order it goes: the body, the actors, the timer, the nursery."""
 
-    def __init__(self, name: str, intensity: Intensity) -> None:
+    def __init__(self, name: str, options: SupervisorOptions) -> None:
         self._name = name
-        self._intensity = intensity
+        self._options = options
         self._entered = False
 
     @uninterrupted
@@ -126,7 +130,7 @@ class _SystemBlock:
                 "this block has been entered before, and a system runs once: write `async with open_system() as system:` again"
             )
         self._entered = True
-        system = System(self._name, self._intensity)
+        system = System(self._name, self._options)
         self._engine = engine_of(system)
         await self._engine.nursery.__aenter__()
         self._engine.nursery.start_soon(self._engine.deadlines.run, name=f"{self._name} deadlines")

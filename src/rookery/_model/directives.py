@@ -23,12 +23,14 @@ class Exit:
         lived: Seconds from its start to its end.
         was_ready: False if it ended before it was ready.
         interrupted: Whether a ``KeyboardInterrupt`` or ``SystemExit`` ended it; the whole tree stops then.
+        in_hand: The type of the message it was working on; None if there was none.
     """
 
     crash: Exception | None = None
     lived: float = 0.0
     was_ready: bool = True
     interrupted: bool = False
+    in_hand: type | None = None
 
 
 # ---- about one child

@@ -92,6 +92,10 @@ class StopFromWithin(RookeryError, RuntimeError):
     """``await stop()``, or ``wait_stopped()``, was called from inside what it would wait for; use ``stop_soon()``."""
 
 
+class SpawnFromWithin(RookeryError, RuntimeError):
+    """A child that is starting wants to wait for the start of a sibling, which would have to wait for it."""
+
+
 class WrongLoop(RookeryError, RuntimeError):
     """A reference was used from another thread or event loop than its own."""
 

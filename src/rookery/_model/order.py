@@ -83,7 +83,7 @@ class StartOrder(Generic[C]):
     `advance` says what comes next.
     """
 
-    __slots__ = ("_concurrent_stop", "_leaving", "_turn", "_waiting", "children", "starting", "stopping")
+    __slots__ = ("_concurrent_stop", "_leaving", "_turn", "_waiting", "_whose_turn", "children", "starting", "stopping")
 
     def __init__(self, *, concurrent_stop: bool) -> None:
         self.children: Final[dict[C, Child]] = {}
@@ -93,6 +93,12 @@ class StartOrder(Generic[C]):
         self._leaving: list[C] = []
         self._waiting: deque[C] | None = deque()  # a superset of those who wait; None: to be collected
         self._turn: Child | None = None  # the one whose start the next waits for
+        self._whose_turn: C | None = None
+
+    @property
+    def turn(self) -> C | None:
+        """The one whose start the next waits for, if there is one."""
+        return None if self._turn is None else self._whose_turn
 
     @property
     def busy(self) -> bool:
@@ -185,8 +191,8 @@ class StartOrder(Generic[C]):
             self.starting = False
             directives = [AllReady()]
         if found is not None:
-            child, self._turn = found
-            directives += self.start(child, self._turn)
+            self._whose_turn, self._turn = found
+            directives += self.start(*found)
         return directives
 
     def _next_in_line(self) -> tuple[C, Child] | None:

@@ -71,6 +71,15 @@ class Supervision(Generic[C]):
         """Every child that is not forgotten, in start order."""
         return list(self._order.children)
 
+    def has(self, child: C) -> bool:
+        """Whether it is a child, running or not."""
+        return child in self._order.children
+
+    @property
+    def turn(self) -> C | None:
+        """The child whose start that of others waits for, if there is one."""
+        return self._order.turn
+
     # ---- starting
 
     def declare(self, child: C, restart: Restart, backoff: Backoff | None = None, *, significant: bool = False) -> None:

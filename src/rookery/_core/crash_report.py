@@ -1,0 +1,51 @@
+"""One log record for each crash: who, which incarnation, with what in hand, why, and what was decided."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .._model.directives import AbortStart, GiveUp, Keep, Start
+
+if TYPE_CHECKING:
+    from .._model.directives import Directive, Exit
+    from .cell import Cell
+    from .ref import ActorRef
+
+logger = logging.getLogger("rookery.supervision")
+
+
+def log_crash(cell: Cell, incarnation: int, how: Exit, directives: list[Directive[ActorRef[object]]]) -> None:
+    """Say what is known, in words and as attributes of the record: ``actor``, ``incarnation``, ``in_hand``, ``decision``.
+
+    Args:
+        cell: The actor.
+        incarnation: Which one crashed; another may have begun.
+        how: The crash, and what the incarnation was working on: a type, never the message itself.
+        directives: What was decided.
+    """
+    decision = _decision(cell, directives)
+    in_hand = None if how.in_hand is None else how.in_hand.__qualname__
+    logger.warning(
+        "%s (incarnation %d) crashed%s: %s",
+        cell.path,
+        incarnation,
+        "" if in_hand is None else f" on {in_hand}",
+        decision,
+        exc_info=how.crash,
+        extra={"actor": cell.path, "incarnation": incarnation, "in_hand": in_hand, "decision": decision},
+    )
+
+
+def _decision(cell: Cell, directives: list[Directive[ActorRef[object]]]) -> str:
+    match directives:
+        case [Keep(), Start(starting, delay), *_] if starting is cell.ref and delay:
+            return f"restarting in {delay:.3g} s"
+        case [Keep(), *_]:
+            return "restarting"
+        case [GiveUp(), *_]:
+            return f"{cell.owner.path} gives up"
+        case [AbortStart(), *_]:
+            return f"{cell.owner.path} does not start"
+        case _:
+            return "it stays down"
