@@ -11,6 +11,7 @@ from ._core.ref import ActorRef, ActorStatistics, Askable
 from ._core.spec import ChildSpec, child
 from ._core.supervisor import SupervisorRef, SupervisorSpec, supervisor
 from ._core.system import System, open_system
+from ._core.watching import Restarted, Terminated
 from ._model.dead_letter import DeadLetter, Reason
 from ._model.errors import (
     ActorCrashed,
@@ -28,6 +29,7 @@ from ._model.errors import (
     StartFailed,
     StopFromWithin,
     StopRequested,
+    StuckActor,
     UnknownActor,
     UnresolvedAnnotation,
     WouldBlock,
@@ -70,15 +72,18 @@ __all__ = [
     "Request",
     "Restart",
     "RestartIntensityExceeded",
+    "Restarted",
     "RookeryError",
     "SpawnFromWithin",
     "StartFailed",
     "StopFromWithin",
     "StopRequested",
     "Strategy",
+    "StuckActor",
     "SupervisorRef",
     "SupervisorSpec",
     "System",
+    "Terminated",
     "UnknownActor",
     "UnresolvedAnnotation",
     "WouldBlock",

@@ -107,7 +107,7 @@ async def test_a_temporary_crash_is_logged(caplog: pytest.LogCaptureFixture) -> 
             ref.send_nowait(OSError("disk"))
             await ref.wait_stopped()
     (record,) = caplog.records
-    assert record.getMessage() == "/fragile (incarnation 1) crashed: it stays down"
+    assert record.getMessage() == "/fragile (incarnation 1) crashed on OSError: it stays down"
     assert record.exc_info is not None
     assert repr(record.exc_info[1]) == "OSError('disk')"
 

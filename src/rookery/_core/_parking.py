@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, cast, final
@@ -251,6 +252,21 @@ class TrioLoop:
         except trio.RunFinishedError:
             return False
         return True
+
+
+def stack_of(task: Any) -> str:
+    """Where a task of either loop stands: the lines it waits in, the outermost first, as in a traceback.
+
+    Not `asyncio.Task.get_stack`, which knows the outermost alone.
+    """
+    coroutine: Any = task.coro if hasattr(task, "coro") else task.get_coro()
+    frames: list[tuple[Any, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(frames).format())
 
 
 _EAGER_CODE: Final = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", object())

@@ -12,11 +12,13 @@ from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .adopted import AdoptedTask
+from .crash_report import report_stuck
 from .incarnation import Incarnation
 from .mailbox import Mailbox
 from .ref import ActorStatistics
 from .reply import Ask
 from .waiting import Latch
+from .watching import Restarted, Terminated
 from .within import within_actor
 
 if TYPE_CHECKING:
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .ref import ActorRef
     from .spec import ChildSpec
+    from .watching import WatchEvent
 
+
+STUCK_AFTER: Final = 5.0
+"""Seconds after its cancellation in which an actor is expected to have ended."""
 
 UNDECIDED: Final = frozenset({ActorState.NEW, ActorState.RESTARTING})
 """States in which there is nothing to end yet."""
@@ -42,11 +48,15 @@ class Cell:
         "_drain",
         "_ended",
         "_incarnation",
+        "_restart_reason",
         "_start_alarm",
         "_stop_alarm",
         "_stop_timeout",
+        "_stuck_alarm",
+        "_watchers",
         "accepted",
         "asking",
+        "end_reason",
         "engine",
         "incarnations",
         "last_crash",
@@ -86,6 +96,7 @@ class Cell:
         self.incarnations: int = 0
         self.received: int = 0
         self.last_crash: Exception | None = None
+        self.end_reason: Exception | None = None  # of an end by a crash
         self.asking: Ask | None = None  # what its main task waits for
         self.started: Latch = Latch(engine.loop)  # another one where a further start is waited for
         self.start_error: Exception | None = None
@@ -98,6 +109,9 @@ class Cell:
         self._ended: Latch | None = None  # made by who waits
         self._start_alarm: Alarm | None = None
         self._stop_alarm: Alarm | None = None
+        self._stuck_alarm: Alarm | None = None
+        self._restart_reason: Exception | None = None
+        self._watchers: dict[Incarnation, None] | None = None  # in order of arrival
 
     # ---- incarnations
 
@@ -115,6 +129,8 @@ class Cell:
         if timeout < math.inf:
             self._start_alarm = self.engine.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
         self.spec.context.run(self.engine.nursery.start_soon, incarnation.run, name=self.path)  # which copies it
+        if self._watchers is not None and self.incarnations > 1:
+            self._tell_watchers(Restarted(self.ref, self.incarnations, self._restart_reason))
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
@@ -131,6 +147,7 @@ class Cell:
         """The incarnation is over, its tasks, children and requests with it."""
         self._cancel_start_alarm()
         self._cancel_stop_alarm()
+        self._cancel_stuck_alarm()
         self._incarnation = None
         if how.crash is not None:
             self.last_crash = how.crash
@@ -150,8 +167,9 @@ class Cell:
         elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
             self._turn_away(self.mailbox.withdraw(self._asked_from_below))
 
-    def will_restart(self) -> None:
+    def will_restart(self, how: Exit) -> None:
         """Another incarnation follows."""
+        self._restart_reason = how.crash
         if self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
 
@@ -163,10 +181,14 @@ class Cell:
             self._happen(LifeEvent.STOP)
         self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
         self._turn_everyone_away()
+        self.end_reason = how.crash
         self.started.set()
         self.stop_asked.set()
         if self._ended is not None:
             self._ended.set()
+        if self._watchers is not None:
+            self._tell_watchers(Terminated(self.ref, how.crash))
+            self._watchers = None
 
     def abandon_start(self) -> None:
         """Whoever spawned it has left before it was ready."""
@@ -264,6 +286,43 @@ class Cell:
             self.started = Latch(self.engine.loop)
             self.start_error = None
         return self.started
+
+    def expect_end(self) -> None:
+        """The incarnation has been cancelled, and should end soon."""
+        if self._stuck_alarm is None:
+            self._stuck_alarm = self.engine.deadlines.at(self.engine.loop.now() + STUCK_AFTER, self._report_stuck)
+
+    def _report_stuck(self) -> None:
+        assert self._incarnation is not None, "whose end cancels the alarm"
+        stacks = self._incarnation.stacks()
+        if stacks:  # otherwise it waits for its children, which are reported themselves
+            report_stuck(self, STUCK_AFTER, stacks)
+
+    def _cancel_stuck_alarm(self) -> None:
+        if self._stuck_alarm is not None:
+            self._stuck_alarm.cancel()
+            self._stuck_alarm = None
+
+    # ---- watching
+
+    def accepts(self, kind: type) -> bool:
+        """Whether messages of that type may be sent to it."""
+        return self.accepted is None or issubclass(kind, self.accepted)
+
+    def add_watcher(self, watcher: Incarnation) -> None:
+        """It wants to hear of restarts, and of the end."""
+        if self._watchers is None:
+            self._watchers = {}
+        self._watchers[watcher] = None
+
+    def remove_watcher(self, watcher: Incarnation) -> None:
+        """It has ended."""
+        if self._watchers is not None:
+            self._watchers.pop(watcher, None)
+
+    def _tell_watchers(self, event: WatchEvent) -> None:
+        for watcher in list(self._watchers or ()):
+            watcher.hear(event)
 
     # ---- pausing
 

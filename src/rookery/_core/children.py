@@ -297,8 +297,8 @@ class Children:
                 _cell(ref).finish(how)
             case Forget(ref):
                 del self._names[_cell(ref).name]
-            case Keep(ref):
-                _cell(ref).will_restart()
+            case Keep(ref, how):
+                _cell(ref).will_restart(how)
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
             case AbortStart(ref, how):
@@ -327,8 +327,9 @@ class Children:
 
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
         limit = self._options.intensity
+        last = f"; the last crash: {brief(crashes[-1])}" if crashes else ""
         failure = RestartIntensityExceeded(
-            f"children of {self.path} were restarted more than {limit.max_restarts} times in {limit.per} s"
+            f"children of {self.path} were restarted more than {limit.max_restarts} times in {limit.per} s{last}"
         )
         failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", crashes) if crashes else None
         return failure

@@ -20,7 +20,7 @@ from . import asking
 from ._parking import uninterrupted
 from .mailbox import NOTHING, Nothing
 from .own_loop import check_own_loop
-from .ref import ActorRef, target_of
+from .ref import ActorRef, target_of, watched_by
 from .reply import EMPTY, Ask, Hand
 from .spawner import Spawner
 
@@ -76,6 +76,7 @@ class Context(Spawner, Generic[M_co]):
         if message is NOTHING and timeout is not None:
             return await self._receive_within(timeout)
         while message is NOTHING:
+            self._incarnation.in_hand = None
             message = self._handed(await self._mailbox.get())
         return message
 
@@ -126,12 +127,14 @@ class Context(Spawner, Generic[M_co]):
         if not self._incarnation.receiving:
             self._incarnation.begin_receiving()
         item: Any = self._mailbox.poll()
-        if item is not NOTHING and type(item) is not Ask:  # what a busy actor gets most: it may cost no further call
+        if item is not NOTHING and (kind := type(item)) is not Ask:  # nearly all of a busy actor's: no further call
             self._cell.received += 1
+            self._incarnation.in_hand = kind
             return item  # type: ignore[no-any-return]
         try:
             message = NOTHING if item is NOTHING else self._handed(item)
             while message is NOTHING:
+                self._incarnation.in_hand = None
                 message = self._handed(await self._mailbox.get())
         except StopRequested:
             raise StopAsyncIteration from None
@@ -311,6 +314,27 @@ class Context(Spawner, Generic[M_co]):
                 awaitable.close()  # nobody will await it
             raise
 
+    @uninterrupted
+    def watch(self, ref: ActorRef[Any]) -> None:
+        """Be told when an actor ends, and each time it is restarted.
+
+        A `Restarted` for each restart, and in the end exactly one `Terminated`, at once if it is gone already. They
+        come before all messages that are queued, take no room in the mailbox, and are only handed to an actor that
+        accepts them: ``Context[Add | Terminated | Restarted]``, or, in a class, `Actor.on_terminated` and
+        `Actor.on_restarted`. A watch ends with the incarnation that began it. Idempotent.
+
+        Raises:
+            TypeError: if this actor does not accept `Terminated`, or ``ref`` is no reference.
+            ValueError: for its own reference.
+            NotStarted: if the reference's spec has not been spawned.
+            ActorStopped: if the behaviour has ended.
+        """
+        if not isinstance(ref, ActorRef):
+            raise TypeError(
+                f"ctx.watch() takes the reference of an actor, got {brief(ref)}: pass what `spawn` returned"
+            )
+        self._incarnation.watch(watched_by(ref))
+
     def _family(self) -> Children:
         return self._incarnation.family()
 
@@ -328,6 +352,7 @@ class Context(Spawner, Generic[M_co]):
         engine = self._cell.engine
         deadline = engine.loop.now() + timeout
         message: M_co | Nothing = NOTHING
+        self._incarnation.in_hand = None
         while message is NOTHING:
             message = self._handed(await self._mailbox.get_until(deadline, engine.deadlines))
         return message
@@ -348,6 +373,7 @@ class Context(Spawner, Generic[M_co]):
                 self._cell.engine.undeclared.add(kind)
             message = cast("M_co", item.request)
         self._cell.received += 1
+        self._incarnation.in_hand = type(message)
         return message
 
     def _skip(self, ask: Ask) -> None:

@@ -1,4 +1,4 @@
-"""One log record for each crash: who, which incarnation, with what in hand, why, and what was decided."""
+"""What is logged: each crash, with what was in hand and what was decided, and actors that do not end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from .._model.directives import AbortStart, GiveUp, Keep, Start
+from .._model.errors import StuckActor
 
 if TYPE_CHECKING:
     from .._model.directives import Directive, Exit
@@ -25,7 +26,7 @@ def log_crash(cell: Cell, incarnation: int, how: Exit, directives: list[Directiv
         directives: What was decided.
     """
     decision = _decision(cell, directives)
-    in_hand = None if how.in_hand is None else how.in_hand.__qualname__
+    in_hand = None if how.in_hand is None else how.in_hand.__name__
     logger.warning(
         "%s (incarnation %d) crashed%s: %s",
         cell.path,
@@ -49,3 +50,13 @@ def _decision(cell: Cell, directives: list[Directive[ActorRef[object]]]) -> str:
             return f"{cell.owner.path} does not start"
         case _:
             return "it stays down"
+
+
+def report_stuck(cell: Cell, seconds: float, stacks: list[str]) -> None:
+    """Say that an actor does not end, and where its tasks stand."""
+    places = "\n".join(stacks)
+    error = StuckActor(
+        f"{cell.path} was cancelled {seconds:g} s ago and has not ended: it awaits something that is shielded, or "
+        f"catches the cancellation. It is waited for, here:\n{places}"
+    )
+    logger.error("%s", error, extra={"actor": cell.path, "incarnation": cell.incarnations})

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.directives import Exit
 from .._model.errors import ActorCrashed, ActorStopped
+from .._model.lifecycle import FINAL
 from .._model.options import SupervisorOptions
-from ._parking import interruptible, uninterrupted
+from ._parking import interruptible, stack_of, uninterrupted
 from .context import Context
 from .departure import departure
 from .reply import EMPTY
 from .waiting import Latch
+from .watching import Terminated
 from .within import within_actor
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .children import Children
     from .reply import Hand
     from .spec import ChildSpec
+    from .watching import WatchEvent
 
 ONE_FOR_ONE: Final = SupervisorOptions()
 """How an actor supervises what it spawns."""
@@ -36,6 +39,7 @@ class Incarnation:
     """
 
     __slots__ = (
+        "_aftermath",
         "_children",
         "_failures",
         "_interrupt",
@@ -43,8 +47,10 @@ class Incarnation:
         "_scope",
         "_task_scopes",
         "_tasks_done",
+        "_watched",
         "cell",
         "hand",
+        "in_hand",
         "number",
         "ready",
         "receiving",
@@ -55,16 +61,19 @@ class Incarnation:
         self.cell: Final = cell
         self.number: Final = number
         self.hand: Hand = EMPTY
+        self.in_hand: type | None = None  # of what it is working on: a type, which keeps no message alive
         self.ready: bool = False
         self.receiving: bool = False  # it has received, and is not over
         self.started_at: Final = cell.engine.loop.now()
         self._scope = cell.engine.loop.shield()
         self._failures: tuple[Exception, ...] = ()
+        self._aftermath: tuple[Exception, ...] = ()  # what children raised while they were stopped
         self._interrupt: BaseException | None = None
         self._over = False  # the behaviour has returned or crashed
-        self._task_scopes: dict[Scope, None] | None = None
+        self._task_scopes: dict[Scope, object] | None = None  # with the task, once that has begun
         self._tasks_done: Latch | None = None
         self._children: Children | None = None
+        self._watched: set[Cell] | None = None
 
     @uninterrupted
     async def run(self) -> None:
@@ -85,6 +94,7 @@ class Incarnation:
         # Before the children end: one of them may be waiting for an answer from here.
         crash = self._crash()
         self._settle(crash)
+        self._end_watches()
         cell.nobody_receives(crash)
         await self._end_children()
         crash = self._crash()
@@ -110,12 +120,14 @@ class Incarnation:
 
     def cancel(self) -> None:
         """End the behaviour and its tasks; their cleanup runs."""
+        self.cell.expect_end()
         self._scope.cancel()
         for scope in list(self._task_scopes or ()):
             scope.cancel()
 
     def crash(self, error: Exception) -> None:
         """End the behaviour, and count it as a crash."""
+        self.cell.expect_end()
         self._failures += (error,)
         self._scope.cancel()
 
@@ -134,6 +146,41 @@ class Incarnation:
             self._task_scopes = {}
         self._task_scopes[scope] = None
         engine.nursery.start_soon(self._run_task, scope, fn, args, name=name or f"{self.cell.path} task")
+
+    def watch(self, cell: Cell) -> None:
+        """Be told of that actor's restarts, and of its end.
+
+        Raises:
+            ActorStopped: if the behaviour has ended.
+            TypeError: if this actor does not accept to be told.
+            ValueError: for itself.
+        """
+        own = self.cell
+        if cell is own:
+            raise ValueError(f"{own.path} cannot watch itself: it has ended when there is something to tell")
+        if not own.accepts(Terminated):
+            raise TypeError(
+                f"{own.path} watches {cell.path}, but does not accept what it would be told: annotate its context as "
+                "`Context[... | Terminated]`, or give its class an `async def on_terminated(self, event)`"
+            )
+        if self._over:
+            raise ActorStopped(f"{own.path} has ended and can watch nobody any more")
+        if cell.state in FINAL:
+            own.mailbox.tell(Terminated(cell.ref, cell.end_reason))
+            return
+        if self._watched is None:
+            self._watched = set()
+        self._watched.add(cell)
+        cell.add_watcher(self)
+
+    def hear(self, event: WatchEvent) -> None:
+        """Something happened to an actor that this one watches."""
+        if self.cell.accepts(type(event)):
+            self.cell.mailbox.tell(event)
+
+    def _end_watches(self) -> None:
+        for cell in self._watched or ():
+            cell.remove_watcher(self)
 
     def family(self) -> Children:
         """The children of this incarnation.
@@ -168,6 +215,11 @@ class Incarnation:
             self.become_ready()  # what has come to its end has started
             self._scope.cancel()
 
+    def stacks(self) -> list[str]:
+        """Where each of its tasks that has not ended stands."""
+        tasks = [self.cell.task, *(self._task_scopes or {}).values()]
+        return [stack_of(task) for task in tasks if task is not None]
+
     @property
     def children(self) -> Children | None:
         """Its children, if it ever had any."""
@@ -181,6 +233,8 @@ class Incarnation:
 
     @uninterrupted
     async def _run_task(self, scope: Scope, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        assert self._task_scopes is not None
+        self._task_scopes[scope] = self.cell.engine.loop.current_task()
         try:
             with scope:
                 await interruptible_call(fn, args)
@@ -189,7 +243,6 @@ class Incarnation:
         except BaseException as error:  # noqa: BLE001  # becomes the actor's crash
             if self._departed(error, scope):
                 self._scope.cancel()
-        assert self._task_scopes is not None
         del self._task_scopes[scope]
         if self._tasks_done is not None and not self._task_scopes:
             self._tasks_done.set()
@@ -205,6 +258,7 @@ class Incarnation:
 
     async def _end_tasks(self) -> None:
         if self._task_scopes:
+            self.cell.expect_end()
             self._tasks_done = Latch(self.cell.engine.loop)
             for scope in list(self._task_scopes):
                 scope.cancel()
@@ -215,16 +269,20 @@ class Incarnation:
             self._children.stop_all()
             self._pierced(await self._children.down.outlast(self._children.hurry))
             if self._failures or self.cell.stop_asked.is_set:
-                self._failures += tuple(self._children.stop_errors)
+                self._aftermath = tuple(self._children.stop_errors)
 
     def _pierced(self, error: BaseException | None) -> None:
         if error is not None:
             self._departed(error)
 
     def _crash(self) -> Exception | None:
-        if len(self._failures) > 1:
-            return ExceptionGroup(f"{self.cell.path} crashed", self._failures)
-        return self._failures[0] if self._failures else None
+        """Everything that went wrong, what followed from the end behind what led to it."""
+        causes = self._failures or self._aftermath
+        if self._failures and self._aftermath:
+            causes += (ExceptionGroup(f"while the children of {self.cell.path} were stopped", self._aftermath),)
+        if len(causes) > 1:
+            return ExceptionGroup(f"{self.cell.path} crashed", causes)
+        return causes[0] if causes else None
 
     def _settle(self, crash: Exception | None) -> None:
         """Nobody who asked this incarnation is left waiting."""
@@ -245,7 +303,8 @@ class Incarnation:
 
     def _exit(self, crash: Exception | None) -> Exit:
         lived = self.cell.engine.loop.now() - self.started_at
-        return Exit(crash, lived, was_ready=self.ready, interrupted=self._interrupt is not None)
+        interrupted = self._interrupt is not None
+        return Exit(crash, lived, was_ready=self.ready, interrupted=interrupted, in_hand=self.in_hand)
 
 
 @interruptible

@@ -10,7 +10,7 @@ from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
 from .._model.messages import DEFAULT_PRIORITY
 from .._model.overflow import Overflow, Verdict, at_capacity
-from .._model.queue import PriorityQueue
+from .._model.queue import SYSTEM, PriorityQueue
 from ._parking import uninterrupted
 from .waiting import WaitingLine
 
@@ -250,7 +250,7 @@ class Mailbox(Generic[T]):
         """
         if (self._queue.size or self._halted is not None) and not self._turn.count():
             await self._turn.give_way()
-        while not (self._ready() if self._halted is not None else self._queue.size and not self._held):
+        while not ((self._queue.size and not self._held and self._halted is None) or self._ready()):
             spot = self._receivers.join()
             try:
                 await spot.park()
@@ -292,7 +292,7 @@ class Mailbox(Generic[T]):
 
     def available(self) -> int:
         """How many items could be taken now, without waiting."""
-        return 0 if self._held else self._queue.size
+        return 0 if self._held else self._queue.size + self._queue.urgent
 
     def hold(self) -> None:
         """Hand out nothing until `release`; senders go on until it is full."""
@@ -301,7 +301,7 @@ class Mailbox(Generic[T]):
     def release(self) -> None:
         """Hand out again."""
         self._held = False
-        self._offer_item(self._queue.size)
+        self._offer_item(self.available())
 
     @uninterrupted
     def halt(self, why: Callable[[], Exception], *, drain: bool = False) -> None:
@@ -316,6 +316,13 @@ class Mailbox(Generic[T]):
         self._held = self._held and not drain
         self._receivers.grant_all()
 
+    @uninterrupted
+    def tell(self, event: T) -> None:
+        """Add what the system has to say: it takes no room, is never dropped, and comes before everything else."""
+        self._queue.push(event, SYSTEM)
+        if not self._held:
+            self._receivers.grant()
+
     def unhalt(self) -> None:
         """Let receivers in again."""
         self._halted = None
@@ -323,8 +330,12 @@ class Mailbox(Generic[T]):
 
     @uninterrupted
     def withdraw(self, chosen: Callable[[T], bool] = lambda _: True) -> list[tuple[T, int]]:
-        """Take out what is chosen, by default everything, with priorities, in the order of `get`."""
+        """Take out what is chosen, by default everything, with priorities, in the order of `get`.
+
+        What the system had to say is forgotten: it was for the incarnation that has ended.
+        """
         withdrawn: list[tuple[T, int]] = []
+        self._queue.clear_urgent()
         for item, priority in self._queue.clear():
             if chosen(item):
                 withdrawn.append((item, priority))
@@ -348,14 +359,14 @@ class Mailbox(Generic[T]):
 
     def _ready(self) -> bool:
         """Whether there is an item to take; raises when receivers are turned away."""
-        waiting = self._queue.size > 0
+        waiting = self._queue.size > 0 or self._queue.urgent
         if self._halted is not None and not (self._drain and waiting):
             raise self._halted()
         return waiting and not self._held
 
     def _offer_item(self, count: int = 1) -> None:
         """Wake as many receivers as there are items for; they look again when they have resumed."""
-        if self._held or not self._queue.size:
+        if self._held or not (self._queue.size or self._queue.urgent):
             return
         for _ in range(count):
             if not self._receivers.grant():

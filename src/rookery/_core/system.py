@@ -199,16 +199,19 @@ def _combined(
 ) -> BaseException | None:
     """What leaves the block.
 
-    Failures of the tree come first, crashes while it was stopped come last. A cancellation is raised if there is
+    Failures of the tree come first, crashes while it was stopped last, in a group of their own. A cancellation is raised if there is
     nothing else; an error that comes up on its way supersedes it, as one in a ``finally`` does.
     """
     cancelled = anyio.get_cancelled_exc_class()
-    everything = _once([*failures, *(error for error in errors if not isinstance(error, cancelled)), *stop_errors])
-    if not everything:
+    causes = _once([*failures, *(error for error in errors if not isinstance(error, cancelled))])
+    if not causes and not stop_errors:
         return errors[0] if errors else None
-    if len(everything) == 1 and not stop_errors and not isinstance(everything[0], RestartIntensityExceeded):
-        return everything[0]
-    return BaseExceptionGroup(f"the system {name!r} failed", everything)
+    if len(causes) == 1 and not stop_errors and not isinstance(causes[0], RestartIntensityExceeded):
+        return causes[0]
+    if not causes:
+        return ExceptionGroup(f"the system {name!r} failed while it was stopped", stop_errors)
+    followed = [ExceptionGroup("while it was stopped", stop_errors)] if stop_errors else []
+    return BaseExceptionGroup(f"the system {name!r} failed", [*causes, *followed])
 
 
 def _once(errors: Sequence[BaseException]) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""An exact priority queue: 256 levels, first in first out within one."""
+"""An exact priority queue: 256 levels, first in first out within one, and a lane for the system above them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ T = TypeVar("T")
 _NO_LANE: Final[deque[Any]] = deque(maxlen=0)
 _NO_OTHERS: Final[dict[int, deque[Any]]] = {}
 _NO_LEVELS: Final[list[int]] = []
+
+
+SYSTEM: Final = 256
+"""The level of what the system itself has to say. It takes no room: `size` does not count it."""
 
 
 @final
@@ -40,6 +44,11 @@ class PriorityQueue(Generic[T]):
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def urgent(self) -> bool:
+        """Whether there is something at the level of the system."""
+        return bool(self._levels) and self._levels[-1] == SYSTEM
+
     def push(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
         """Append an item to its level."""
         if priority == DEFAULT_PRIORITY:
@@ -50,7 +59,7 @@ class PriorityQueue(Generic[T]):
             self._others[priority].append(item)
         else:
             self._open_level(priority, item)
-        self.size += 1
+        self.size += priority != SYSTEM
 
     def pop(self) -> T:
         """Remove the oldest item of the most urgent level.
@@ -106,6 +115,11 @@ class PriorityQueue(Generic[T]):
         self._default, self._others, self._levels, self.size = _NO_LANE, _NO_OTHERS, _NO_LEVELS, 0
         return left
 
+    def clear_urgent(self) -> None:
+        """Forget what is at the level of the system."""
+        if self.urgent:
+            del self._others[self._levels.pop()]
+
     def _open_level(self, level: int, first: T) -> None:
         if self._others is _NO_OTHERS:
             self._others, self._levels = {}, []
@@ -118,7 +132,7 @@ class PriorityQueue(Generic[T]):
     def _take(self, level: int) -> T:
         lane = self._lane(level)
         item = lane.popleft()
-        self.size -= 1
+        self.size -= level != SYSTEM
         if not lane and level != DEFAULT_PRIORITY:
             del self._others[level]
             self._levels.remove(level)
