@@ -7,6 +7,7 @@ from ._core.adopted import task
 from ._core.channel import ChannelStatistics, PriorityReceiver, PrioritySender, open_priority_channel
 from ._core.context import Context
 from ._core.dead_letters import DeadLetters, DeadLetterStatistics
+from ._core.instruments import Instrument
 from ._core.ref import ActorRef, ActorStatistics, Askable
 from ._core.spec import ChildSpec, child
 from ._core.supervisor import SupervisorRef, SupervisorSpec, supervisor
@@ -61,6 +62,7 @@ __all__ = [
     "DeadLetterStatistics",
     "DeadLetters",
     "DuplicateName",
+    "Instrument",
     "Intensity",
     "MailboxFull",
     "NotStarted",

@@ -14,7 +14,6 @@ from ._parking import uninterrupted
 from .adopted import AdoptedTask
 from .crash_report import report_stuck
 from .incarnation import Incarnation
-from .mailbox import Mailbox
 from .ref import ActorStatistics
 from .reply import Ask
 from .waiting import Latch
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from .children import Children
     from .deadlines import Alarm
     from .engine import Engine
+    from .mailbox import Mailbox
     from .ref import ActorRef
     from .spec import ChildSpec
     from .watching import WatchEvent
@@ -85,13 +85,7 @@ class Cell:
         self.owner: Final = owner
         self.thread: Final = engine.loop.thread
         self.accepted: Final = spec.accepted
-        self.mailbox: Final[Mailbox[Any]] = Mailbox(
-            engine.loop,
-            engine.turn,
-            capacity=spec.settings.capacity,
-            overflow=spec.settings.overflow,
-            discard=self._discard,
-        )
+        self.mailbox: Final[Mailbox[Any]] = engine.mailbox(self)
         self.state: ActorState = ActorState.NEW
         self.incarnations: int = 0
         self.received: int = 0
@@ -131,6 +125,7 @@ class Cell:
         self.spec.context.run(self.engine.nursery.start_soon, incarnation.run, name=self.path)  # which copies it
         if self._watchers is not None and self.incarnations > 1:
             self._tell_watchers(Restarted(self.ref, self.incarnations, self._restart_reason))
+        self.engine.tell("started", self.ref, self.incarnations)
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
@@ -139,6 +134,7 @@ class Cell:
             self._happen(LifeEvent.READY)
             if self.mailbox.held:  # a pause outlives a restart
                 self._happen(LifeEvent.PAUSE)
+        self.engine.tell("ready", self.ref, self.incarnations)
         self.owner.became_ready(self)
         self.started.set()
 
@@ -182,6 +178,7 @@ class Cell:
         self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
         self._turn_everyone_away()
         self.end_reason = how.crash
+        self.engine.tell("ended", self.ref, how.crash)
         self.started.set()
         self.stop_asked.set()
         if self._ended is not None:
@@ -257,6 +254,7 @@ class Cell:
         if for_good:
             self.mailbox.close(self._stopped)
             self._happen(LifeEvent.STOP)
+            self.engine.tell("stopping", self.ref)
         elif self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
         if self.restart_alarm is not None:
@@ -296,7 +294,7 @@ class Cell:
         assert self._incarnation is not None, "whose end cancels the alarm"
         stacks = self._incarnation.stacks()
         if stacks:  # otherwise it waits for its children, which are reported themselves
-            report_stuck(self, STUCK_AFTER, stacks)
+            self.engine.tell("stuck", self.ref, report_stuck(self, STUCK_AFTER, stacks))
 
     def _cancel_stuck_alarm(self) -> None:
         if self._stuck_alarm is not None:
@@ -371,7 +369,7 @@ class Cell:
     def _happen(self, event: LifeEvent) -> None:
         self.state = after(self.state, event)
 
-    def _discard(self, item: object, priority: int, reason: Reason) -> None:
+    def discard(self, item: object, priority: int, reason: Reason) -> None:
         """The overflow policy dropped this."""
         if isinstance(item, Ask):
             item.fail(MailboxFull(f"the mailbox of {self.path} was full and dropped this request"))

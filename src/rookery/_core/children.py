@@ -22,7 +22,7 @@ from .._model.supervision import Supervision
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
-from .crash_report import log_crash
+from .crash_report import decided, log_crash
 from .own_loop import check_own_loop
 from .ref import bind, cell_of
 from .spec import as_spec
@@ -233,10 +233,13 @@ class Children:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
         directives = self._policy.exited(cell.ref, how, now, random.random())
-        incarnation = cell.incarnations
+        if how.crash is None:
+            self._carry_out(directives)
+            return
+        incarnation, decision = cell.incarnations, decided(cell, directives)
+        self._engine.tell("crashed", cell.ref, incarnation, how.crash, decision)
         self._carry_out(directives)
-        if how.crash is not None:  # last: a handler is somebody else's code, and may raise
-            log_crash(cell, incarnation, how, directives)
+        log_crash(cell, incarnation, how, decision)  # last: a handler is somebody else's code, and may raise
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.

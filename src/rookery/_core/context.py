@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 
@@ -38,7 +38,6 @@ M_co = TypeVar("M_co", covariant=True)
 R = TypeVar("R")
 
 
-@final
 class Context(Spawner, Generic[M_co]):
     """One incarnation of an actor, seen from inside: its mailbox, its requests, its children.
 
@@ -127,7 +126,8 @@ class Context(Spawner, Generic[M_co]):
         if not self._incarnation.receiving:
             self._incarnation.begin_receiving()
         item: Any = self._mailbox.poll()
-        if item is not NOTHING and (kind := type(item)) is not Ask:  # nearly all of a busy actor's: no further call
+        kind: type = type(item)  # pyright: ignore[reportUnknownVariableType]
+        if item is not NOTHING and kind is not Ask:  # what a busy actor gets most: it may cost no further call
             self._cell.received += 1
             self._incarnation.in_hand = kind
             return item  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._model.directives import AbortStart, GiveUp, Keep, Start
 from .._model.errors import StuckActor
@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("rookery.supervision")
 
 
-def log_crash(cell: Cell, incarnation: int, how: Exit, directives: list[Directive[ActorRef[object]]]) -> None:
+def log_crash(cell: Cell, incarnation: int, how: Exit, decision: str) -> None:
     """Say what is known, in words and as attributes of the record: ``actor``, ``incarnation``, ``in_hand``, ``decision``.
 
     Args:
         cell: The actor.
         incarnation: Which one crashed; another may have begun.
         how: The crash, and what the incarnation was working on: a type, never the message itself.
-        directives: What was decided.
+        decision: What its supervisor does.
     """
-    decision = _decision(cell, directives)
     in_hand = None if how.in_hand is None else how.in_hand.__name__
     logger.warning(
         "%s (incarnation %d) crashed%s: %s",
@@ -38,7 +37,8 @@ def log_crash(cell: Cell, incarnation: int, how: Exit, directives: list[Directiv
     )
 
 
-def _decision(cell: Cell, directives: list[Directive[ActorRef[object]]]) -> str:
+def decided(cell: Cell, directives: list[Directive[ActorRef[Any]]]) -> str:
+    """What a supervisor does about a crash, in words."""
     match directives:
         case [Keep(), Start(starting, delay), *_] if starting is cell.ref and delay:
             return f"restarting in {delay:.3g} s"
@@ -52,11 +52,12 @@ def _decision(cell: Cell, directives: list[Directive[ActorRef[object]]]) -> str:
             return "it stays down"
 
 
-def report_stuck(cell: Cell, seconds: float, stacks: list[str]) -> None:
-    """Say that an actor does not end, and where its tasks stand."""
+def report_stuck(cell: Cell, seconds: float, stacks: list[str]) -> StuckActor:
+    """Say that an actor does not end, and where its tasks stand; what was said."""
     places = "\n".join(stacks)
     error = StuckActor(
         f"{cell.path} was cancelled {seconds:g} s ago and has not ended: it awaits something that is shielded, or "
         f"catches the cancellation. It is waited for, here:\n{places}"
     )
     logger.error("%s", error, extra={"actor": cell.path, "incarnation": cell.incarnations})
+    return error

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
 from .._model.lifecycle import FINAL
 from ._parking import current_loop
 from .children import Children, descendants
+from .context import Context
 from .dead_letters import DeadLetters
 from .deadlines import Deadlines
+from .instruments import ObservedContext, ObservedMailbox
+from .mailbox import Mailbox
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
     from .._model.options import SupervisorOptions
     from .cell import Cell
+    from .incarnation import Incarnation
+    from .instruments import Instruments
     from .system import System
 
 
@@ -26,19 +31,39 @@ if TYPE_CHECKING:
 class Engine:
     """The inside of a `System`."""
 
-    def __init__(self, system: System, options: SupervisorOptions) -> None:
+    def __init__(self, system: System, options: SupervisorOptions, instruments: Instruments | None) -> None:
         self.system: Final = system
         self.loop: Final = current_loop()
         self.nursery: Final = self.loop.nursery()
         self.turn: Final = Turn(self.loop)
         self.deadlines: Final = Deadlines(self.loop)
-        self.dead_letters: Final = DeadLetters()
+        self.instruments: Final = instruments
+        self.dead_letters: Final = DeadLetters(self.tell)
         self.body: Final = anyio.CancelScope()
         self.root: Final = Children(self, "/", options, on_ready=_nothing, on_end=self._gave_up)
         self.failures: Final[list[BaseException]] = []
         self.undeclared: Final[set[type]] = set()  # types that were asked and are not declared as a `Request`
         self._graces: set[anyio.CancelScope] = set()
         self._hurried = False
+
+    def tell(self, event: str, *what: object) -> None:
+        """Tell the instruments."""
+        if self.instruments is not None:
+            self.instruments.tell(event, *what)
+
+    def mailbox(self, cell: Cell) -> Mailbox[Any]:
+        """A mailbox for an actor."""
+        if self.instruments is not None:
+            return ObservedMailbox(cell, self.instruments)
+        settings = cell.spec.settings
+        return Mailbox(
+            self.loop, self.turn, capacity=settings.capacity, overflow=settings.overflow, discard=cell.discard
+        )
+
+    def context(self, incarnation: Incarnation) -> Context[Any]:
+        """A context for a behaviour."""
+        # `Context[Any](incarnation)` would take a microsecond longer
+        return Context(incarnation) if self.instruments is None else ObservedContext(incarnation)
 
     def family(
         self,

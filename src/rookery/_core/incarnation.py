@@ -9,7 +9,6 @@ from .._model.errors import ActorCrashed, ActorStopped
 from .._model.lifecycle import FINAL
 from .._model.options import SupervisorOptions
 from ._parking import interruptible, stack_of, uninterrupted
-from .context import Context
 from .departure import departure
 from .reply import EMPTY
 from .waiting import Latch
@@ -228,8 +227,7 @@ class Incarnation:
     @interruptible
     async def _behave(self) -> None:
         spec = self.cell.spec
-        context: Context[Any] = Context(self)  # `Context[Any](self)` would take a microsecond longer
-        await spec.behaviour(context, *spec.args, **spec.kwargs)
+        await spec.behaviour(self.cell.engine.context(self), *spec.args, **spec.kwargs)
 
     @uninterrupted
     async def _run_task(self, scope: Scope, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:

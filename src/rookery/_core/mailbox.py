@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never
 
 from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
@@ -34,7 +34,6 @@ NOTHING: Final = Nothing.NOTHING
 """What `Mailbox.poll` gives when there is no item to take at once; an item may well be None."""
 
 
-@final
 class Mailbox(Generic[T]):
     """Many senders at one end, the tasks of one actor at the other.
 

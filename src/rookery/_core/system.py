@@ -13,16 +13,18 @@ from .._model.restart import Intensity
 from .._model.strategy import Strategy
 from ._parking import uninterrupted
 from .engine import Engine
+from .instruments import Instruments
 from .spawner import Spawner
 from .tree import render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from .children import Children
     from .dead_letters import DeadLetters
+    from .instruments import Instrument
     from .ref import ActorRef
 
 HOW_TO_OPEN: Final = "a system is an asynchronous block: write `async with open_system() as system:`"
@@ -34,9 +36,9 @@ class System(Spawner):
 
     __slots__ = ("_engine", "_name")
 
-    def __init__(self, name: str, options: SupervisorOptions) -> None:
+    def __init__(self, name: str, options: SupervisorOptions, instruments: Instruments | None) -> None:
         self._name = name
-        self._engine = Engine(self, options)
+        self._engine = Engine(self, options, instruments)
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ def open_system(
     name: str = "rookery",
     strategy: Strategy = Strategy.ONE_FOR_ONE,
     intensity: Intensity = Intensity(3, per=5.0),  # noqa: B008  # a frozen value
+    instruments: Iterable[Instrument] = (),
 ) -> AbstractAsyncContextManager[System]:
     """Open a block in which actors can be spawned, and which none of them outlives.
 
@@ -97,6 +100,7 @@ def open_system(
         name: The system's name, in logs and in `System.tree`.
         strategy: Which actors directly under the root are restarted together.
         intensity: How many restarts of actors directly under the root are tolerated.
+        instruments: Who hears everything that happens in it.
 
     Raises:
         ExceptionGroup: with `RestartIntensityExceeded`, if actors under the root crashed too often; the
@@ -111,16 +115,19 @@ def open_system(
     """
     if not isinstance(name, str):
         raise TypeError(f"a system's name is a string, got {name!r}: write `open_system(name='simulation')`")
-    return _SystemBlock(name, SupervisorOptions(strategy=strategy, intensity=intensity))
+    options = SupervisorOptions(strategy=strategy, intensity=intensity)
+    heard_by = tuple(instruments)
+    return _SystemBlock(name, options, Instruments(heard_by) if heard_by else None)
 
 
 @final
 class _SystemBlock:
     """What the block owns, and in which order it goes: the body, the actors, the timer, the nursery."""
 
-    def __init__(self, name: str, options: SupervisorOptions) -> None:
+    def __init__(self, name: str, options: SupervisorOptions, instruments: Instruments | None) -> None:
         self._name = name
         self._options = options
+        self._instruments = instruments
         self._entered = False
 
     @uninterrupted
@@ -130,7 +137,7 @@ class _SystemBlock:
                 "this block has been entered before, and a system runs once: write `async with open_system() as system:` again"
             )
         self._entered = True
-        system = System(self._name, self._options)
+        system = System(self._name, self._options, self._instruments)
         self._engine = engine_of(system)
         await self._engine.nursery.__aenter__()
         self._engine.nursery.start_soon(self._engine.deadlines.run, name=f"{self._name} deadlines")
