@@ -129,5 +129,5 @@ def costs(session: nox.Session) -> None:
 @nox.session
 def instructions(session: nox.Session) -> None:
     """Machine instructions for each operation beside a baseline; needs valgrind. `-- --record` writes the baseline."""
-    install(session, "-e", ".", group="bench")
+    install(session, "-e", ".", group="instructions")
     session.run("python", "benchmarks/instructions.py", *session.posargs)

@@ -53,7 +53,7 @@ def main() -> None:
     """Measure, or read; show; write."""
     options = arguments()
     run = record.read(options.stored) if options.stored else measure(options)
-    verdicts = goals.judge(run.results)
+    verdicts = goals.judge(run.results, share=run.share)
     report.show(run, verdicts)
     if options.json:
         record.write(run, options.json)

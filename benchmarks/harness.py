@@ -157,10 +157,6 @@ class Result:
         """The median of the ratios within each round."""
         return statistics.median(self.speeds) if self.speeds else None
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it, and the medians."""
-        return attrs.asdict(self) | {"median_value": self.value(), "median_speed": self.speed()}
-
 
 Suite: TypeAlias = "Callable[[str], Sequence[Benchmark]]"
 """What is measured in one place: a loop of `LOOPS`, or `NO_LOOP`. Empty where there is nothing."""

@@ -2,7 +2,7 @@
 
 A count is the difference between a process that does some operations and one that does twice as many, so that imports
 and the start of the system cancel out. It is the same on a busy machine, to less than a percent, where times differ by
-a third. It holds for one build of Python: the baseline says which.
+a third. It holds for one build of Python and one version of each package below: the baseline says which.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import anyio
 
 import core
 from harness import LOOPS
+from record import installed_version
 from rookery._core import turn
 from workload import ONE_OBJECT
 
@@ -38,6 +39,9 @@ OPERATIONS: Final[dict[str, tuple[Callable[[int], Awaitable[float]], int]]] = {
     "spawn and stop": (core.spawn, 200),
 }
 """What is measured, and how many in the shorter of the two runs: for `send`, 30 whole turns."""
+
+PACKAGES: Final = ("anyio", "attrs", "trio")
+"""Whose instructions are counted with rookery's."""
 
 MEASURED_ON: Final = ("trio", "asyncio")
 """uvloop is left out: most of what it executes is not Python's, and not ours."""
@@ -53,6 +57,10 @@ Counts: TypeAlias = dict[str, dict[str, int]]
 
 class CannotCountError(Exception):
     """Valgrind is missing, or did not say what was asked for."""
+
+
+class CannotCompareError(Exception):
+    """The baseline is missing, or holds for something else than what runs here."""
 
 
 # ---- counting
@@ -105,13 +113,34 @@ def run(loop: str, name: str, operations: str) -> None:
 # ---- the baseline
 
 
-def build() -> dict[str, str]:
+def build() -> dict[str, str | None]:
     """What the counts hold for."""
     return {
         "python": f"{platform.python_version()}, {platform.python_compiler()}",
         "machine": platform.machine(),
         "libc": " ".join(platform.libc_ver()),
+        **{name: installed_version(name) for name in PACKAGES},
     }
+
+
+def read_baseline() -> Counts:
+    """What operations took before.
+
+    Raises:
+        CannotCompareError: if that was not recorded, or with another build or other versions.
+    """
+    if not BASELINE.exists():
+        raise CannotCompareError(f"there is no {BASELINE.name}: record it with --record")
+    recorded: dict[str, Any] = json.loads(BASELINE.read_text())
+    here, there = build(), recorded["build"]
+    differing = [f"{what} {there.get(what)}, here {here[what]}" for what in here if there.get(what) != here[what]]
+    if differing:
+        raise CannotCompareError(
+            f"{BASELINE.name} was recorded with {'; '.join(differing)}: nothing is compared. "
+            "Record it with --record before a change, and compare behind it"
+        )
+    counts: Counts = recorded["instructions"]
+    return counts
 
 
 def dearer(counts: Counts, baseline: Counts) -> list[str]:
@@ -124,13 +153,9 @@ def dearer(counts: Counts, baseline: Counts) -> list[str]:
     ]
 
 
-def verdict(counts: Counts) -> str | None:
-    """What is wrong; None if nothing is, or nothing can be said."""
-    recorded: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
-    if recorded.get("build") != build():
-        print(f"{BASELINE.name} is of another build of Python, so nothing is compared: record one with --record")
-        return None
-    worse = dearer(counts, recorded["instructions"])
+def verdict(counts: Counts, baseline: Counts) -> str | None:
+    """What is wrong; None if nothing is."""
+    worse = dearer(counts, baseline)
     if not worse:
         print(f"nothing costs more than {BASELINE.name} says, within {TOLERANCE:.0%}")
         return None
@@ -153,16 +178,17 @@ def main() -> str | None:
         run(*options.run)
         return None
     try:
+        baseline = None if options.record else read_baseline()  # before two minutes of counting
         counts = count_everything()
-    except CannotCountError as error:
+    except (CannotCountError, CannotCompareError) as error:
         return str(error)
     content = json.dumps({"build": build(), "instructions": counts}, indent=2) + "\n"
     if options.json:
         options.json.write_text(content)
-    if options.record:
-        BASELINE.write_text(content)
-        return None
-    return verdict(counts)
+    if baseline is not None:
+        return verdict(counts, baseline)
+    BASELINE.write_text(content)
+    return None
 
 
 if __name__ == "__main__":

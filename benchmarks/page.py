@@ -1,22 +1,23 @@
 """A run as Markdown tables, put between the marks of a page: nobody types a number.
 
 A page has ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, each on a line of its own, where NAME is a topic (``send``),
-``goals``, ``notes`` or ``environment``. What stands between them is replaced.
+``goals``, ``notes``, ``ahead`` or ``environment``. What stands between them is replaced.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 from typing import TYPE_CHECKING
 
 import report
+from harness import NO_LOOP, Kind, Result, ratios
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from goals import Verdict
-    from harness import Result
     from record import Run
 
 MARKED = re.compile(r"(<!-- begin: (?P<name>[^\n]+?) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
@@ -33,7 +34,12 @@ def refresh(path: Path, run: Run, verdicts: Sequence[Verdict]) -> None:
         UnknownMarkError: if the run has nothing of a name; the page is left as it is.
     """
     parts = {name: table(results) for name, results in run.topics().items()}
-    parts |= {"goals": goals(verdicts), "notes": notes(run.results), "environment": environment(run)}
+    parts |= {
+        "environment": environment(run),
+        "goals": goals(verdicts),
+        "notes": notes(run.results),
+        "ahead": ahead(run.results),
+    }
 
     def replaced(match: re.Match[str]) -> str:
         name = match["name"]
@@ -94,14 +100,35 @@ def notes(results: Sequence[Result]) -> str:
     return "\n".join(f"- {note}" for note in report.notes(results))
 
 
+def ahead(results: Sequence[Result]) -> str:
+    """Where another library is faster than rookery, a line for each benchmark and library, and by how much."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for peer in results:
+        if peer.kind is Kind.PEER:
+            for own in _fastest_beside(peer, results):
+                times = statistics.median(ratios(own.values, peer.values))
+                if times > 1:
+                    beside = f"{times:.2f} times as fast as {own.candidate} on {own.loop}"
+                    lines.setdefault((peer.benchmark, peer.candidate), []).append(beside)
+    said = [f"- {title}: {name} is {', '.join(beside)}." for (title, name), beside in lines.items()]
+    return "\n".join(said or ["Nowhere in this run."])
+
+
+def _fastest_beside(peer: Result, results: Sequence[Result]) -> list[Result]:
+    """What rookery does fastest on the peer's loop, or on each loop if the peer has none."""
+    own = [one for one in results if one.kind is Kind.ROOKERY and one.benchmark == peer.benchmark and not one.is_limit]
+    places = dict.fromkeys(one.loop for one in own if peer.loop in {one.loop, NO_LOOP})
+    return [min((one for one in own if one.loop == place), key=Result.value) for place in places]
+
+
 def environment(run: Run) -> str:
-    """The machine, the versions, the number of rounds."""
+    """The machine, the commit and the versions, the number of rounds."""
     known = run.environment
     versions = ", ".join(f"{name} {value}" for name, value in known.items() if name not in MACHINE and value)
     quick = f", with a {run.share}th of the operations" if run.share > 1 else ""
-    return (
-        f"{known['system']}, {known['cpu_count']} cores ({known['processor']}); {versions}; {run.rounds} rounds{quick}."
-    )
+    few = " and ".join(dict.fromkeys(result.benchmark for result in run.results if len(result.values) < run.rounds))
+    rounds = f"{run.rounds} rounds{f', fewer for {few}' if few else ''}{quick}"
+    return f"{known['system']}, {known['cpu_count']} cores ({known['processor']}); {versions}; {rounds}."
 
 
 MACHINE = ("system", "processor", "cpu_count")

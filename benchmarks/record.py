@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import subprocess
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +20,9 @@ from harness import Kind, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+ROOT = Path(rookery.__file__).parents[2]
+"""The checkout that rookery is imported from, if it is one."""
+
 PACKAGES = ("trio", "anyio", "uvloop", "pykka", "xoscar", "thespian")
 """Whose versions belong to the numbers."""
 
@@ -27,7 +32,7 @@ class Run:
     """What was measured in one go.
 
     Attributes:
-        environment: The machine and the versions.
+        environment: The machine, the commit and the versions.
         rounds: How many rounds counted.
         share: The operations were divided by this: 1 but in a quick run.
         results: One for each candidate in each place.
@@ -74,15 +79,30 @@ def _result(stored: dict[str, Any]) -> Result:
 
 
 def environment() -> dict[str, str | int | None]:
-    """The versions and the machine."""
+    """The versions, the commit and the machine."""
     return {
         "rookery": rookery_version(),
+        "commit": _commit(),
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         **{name: installed_version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of what is measured, with a `+` where files differ from it; None where there is no repository."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        return None
+    told = subprocess.run(
+        [git, "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or None
 
 
 def _processor() -> str:
@@ -103,7 +123,7 @@ def installed_version(package: str) -> str | None:
 
 def rookery_version() -> str | None:
     """The version of the rookery that is imported, also when it runs from its sources."""
-    project = Path(rookery.__file__).parents[2] / "pyproject.toml"
+    project = ROOT / "pyproject.toml"
     if not project.exists():
         return installed_version("rookery")
     version: str = tomllib.loads(project.read_text())["project"]["version"]

@@ -32,7 +32,7 @@ def show(run: Run, verdicts: Sequence[Verdict]) -> None:
         console.print(note)
     if verdicts:
         console.print(_goals(verdicts))
-    console.print(", ".join(f"{name} {value}" for name, value in run.environment.items()))
+    console.print(", ".join(f"{name} {value}" for name, value in run.environment.items() if value))
 
 
 def notes(results: Sequence[Result]) -> list[str]:
@@ -41,9 +41,11 @@ def notes(results: Sequence[Result]) -> list[str]:
 
 
 def small_print(result: Result) -> str:
-    """What an operation is, how many there are in a measurement, and the parameters."""
+    """What an operation is, how many there are in a measurement, how often it was measured, and the parameters."""
+    rounds = len(result.values)
+    times = "one measurement" if rounds == 1 else f"each of {rounds} measurements"
     parameters = "".join(f"; {name}: {described(value)}" for name, value in result.parameters.items())
-    return f"{result.unit}, {result.operations:,} in each measurement{parameters}"
+    return f"{result.unit}, {result.operations:,} in {times}{parameters}"
 
 
 def described(value: object) -> str:
@@ -81,7 +83,8 @@ def _cells(result: Result) -> tuple[str, ...]:
         return (result.candidate, *absolute, "1", "")
     if speed is None:
         return (result.candidate, *absolute, "", "")
-    return (result.candidate, *absolute, f"{speed:.2f}", f"{min(result.speeds):.2f} to {max(result.speeds):.2f}")
+    apart = f"{min(result.speeds):.2f} to {max(result.speeds):.2f}" if len(result.speeds) > 1 else "once"
+    return (result.candidate, *absolute, f"{speed:.2f}", apart)
 
 
 def _goals(verdicts: Sequence[Verdict]) -> Table:
@@ -101,11 +104,18 @@ def goal_cells(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
     if measured is None:
         return (goal.benchmark, who, beside, _bound(verdict), "", "not measured")
     value = amount(measured, verdict.unit) if verdict.unit else f"{measured:.2f}"
-    return (goal.benchmark, who, beside, _bound(verdict), value, "met" if verdict.met() else "missed")
+    return (goal.benchmark, who, beside, _bound(verdict), value, _outcome(verdict))
+
+
+def _outcome(verdict: Verdict) -> str:
+    """In a word, and of a quick run not even that."""
+    if verdict.share > 1:
+        return f"not judged: a {verdict.share}th of the size"
+    return "met" if verdict.met() else "missed"
 
 
 def _bound(verdict: Verdict) -> str:
     goal = verdict.goal
     if goal.at_least is not None:
         return f"at least {goal.at_least:g}"
-    return "handled next" if goal.at_most is None else f"at most {goal.at_most:g} {verdict.unit}"
+    return "handled next" if goal.at_most is None else f"at most {goal.at_most:,g} {verdict.unit}".rstrip()

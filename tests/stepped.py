@@ -1,11 +1,14 @@
-"""A loop that goes on only when a test says so, with a clock that stands still until it is moved.
+"""Loops whose time is not the machine's, and one that goes on only when a test says so.
 
-For stateful tests: between two steps every task is parked or done, and no time passes by itself.
+For tests with deadlines there is a clock that jumps to the next one when everybody waits: however slow the machine,
+nothing is too late. For stateful tests it stands still until it is moved, and between two steps every task is parked
+or done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
@@ -33,6 +36,7 @@ class _StandingClock:
 
     def __init__(self) -> None:
         super().__init__()
+        self.slow_callback_duration = math.inf  # the callback that moves the clock is not slow
         self._now = 0.0
         self._timers: list[asyncio.TimerHandle] = []
         self._callbacks = 0
@@ -77,8 +81,61 @@ def _ring(timer: asyncio.TimerHandle) -> None:
         timer._run()
 
 
-def _standing(base: Any) -> type:
-    return type(f"Standing{base.__name__}", (_StandingClock, base), {})
+class _JumpingClock(_StandingClock):
+    """It jumps to the next timer when nothing else is left to do."""
+
+    _watched = False
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        if not self._watched:
+            self._watch(self._callbacks - 1)
+        return timer
+
+    def _watch(self, seen: int) -> None:
+        """Called in every pass of the loop while there are timers, with the callbacks that there were in the last."""
+        while self._timers and self._timers[0].cancelled():
+            heappop(self._timers)
+        self._watched = bool(self._timers) and self._timers[0].when() < math.inf
+        if self._watched:
+            if self._callbacks == seen:
+                self.jump(max(0.0, self._timers[0].when() - self._now))
+            self.call_soon(self._watch, self._callbacks + 1)  # and this one
+
+
+Backend = tuple[str, dict[str, Any]]
+"""The name and the options by which anyio starts a loop."""
+
+
+def standing(backend: Backend) -> Backend:
+    """The same loop with a clock that stands still until it is moved, by `jump`."""
+    return _with_clock(backend, trio.testing.MockClock(), _StandingClock)
+
+
+def jumping(backend: Backend) -> Backend:
+    """The same loop with a clock that stands still until everybody waits, and then jumps to the next deadline.
+
+    Not for tests with threads: whoever waits for one waits.
+    """
+    return _with_clock(backend, trio.testing.MockClock(autojump_threshold=0), _JumpingClock)
+
+
+def jump(seconds: float) -> None:
+    """Let time pass on this loop."""
+    clock: Any = trio.lowlevel.current_clock() if trio.lowlevel.in_trio_run() else asyncio.get_running_loop()
+    clock.jump(seconds)
+
+
+def _with_clock(backend: Backend, clock: trio.abc.Clock, mixed_in: type) -> Backend:
+    name, options = backend
+    if name == "trio":
+        return name, {**options, "clock": clock}
+    base = asyncio.SelectorEventLoop
+    if options.get("use_uvloop"):
+        import uvloop
+
+        base = uvloop.Loop
+    return name, {**options, "loop_factory": type("Loop", (mixed_in, base), {})}
 
 
 @attrs.define(eq=False)
@@ -131,17 +188,15 @@ class Stepped:
     steps: hypothesis can repeat a history.
     """
 
-    def __init__(self, backend: tuple[str, dict[str, Any]]) -> None:
-        name, options = backend
+    def __init__(self, backend: Backend) -> None:
+        name, options = standing(backend)
         self._native = name == "asyncio"
-        if self._native:
-            options = {**options, "loop_factory": _standing(_asyncio_loop(options))}
-        else:
-            options = {**options, "clock": trio.testing.MockClock()}
-        self._clock = options.get("clock")
+        if self._native:  # debug mode looks at the stack at every callback, which takes most of the time
+            options["debug"] = False
         self._jobs: list[Job] = []
         self._steps: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._ended_by: BaseException | None = None
         # A daemon: a loop that something broken keeps from ending is left behind.
         self._thread = Thread(target=self._live, args=(name, options), daemon=True)
         self._thread.start()
@@ -150,6 +205,9 @@ class Stepped:
         """End the loop; every job is cancelled."""
         self._steps.put(None)
         self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the loop never ends"
+        if self._ended_by is not None:
+            raise self._ended_by
 
     def run(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Call a function, or run an async one, in the loop, and let it come to rest.
@@ -157,6 +215,9 @@ class Stepped:
         Returns:
             What it returns; what it raises is raised here.
         """
+        if self._ended_by is not None:
+            raise self._ended_by
+        assert self._thread.is_alive(), "the loop has ended"
         self._steps.put((fn, args))
         try:
             result, error = self._results.get(timeout=PATIENCE)
@@ -179,15 +240,11 @@ class Stepped:
             self._tasks.start_soon(job.run)
         return job
 
-    def jump(self, seconds: float) -> None:
-        """Let time pass."""
-        loop = self._clock or asyncio.get_running_loop()
-        loop.jump(seconds)
-
     def _live(self, name: str, options: dict[str, Any]) -> None:
         try:
             anyio.run(self._serve, backend=name, backend_options=options)
-        except BaseException as error:  # noqa: BLE001  # raised where the next step is waited for
+        except BaseException as error:  # noqa: BLE001  # raised in the thread of the test
+            self._ended_by = error
             self._results.put((None, error))
 
     async def _serve(self) -> None:
@@ -205,7 +262,7 @@ class Stepped:
                     self._results.put((result, None))
             self._cancel_all()
             for _ in self._jobs:  # each may take as long as it likes
-                self.jump(LONG)
+                jump(LONG)
                 await settle()
 
     async def _rest(self) -> None:
@@ -218,11 +275,3 @@ class Stepped:
         for job in self._jobs:
             if job.outcome is None:
                 job.scope.cancel()
-
-
-def _asyncio_loop(options: dict[str, Any]) -> type:
-    if options.get("use_uvloop"):
-        import uvloop
-
-        return uvloop.Loop
-    return asyncio.SelectorEventLoop

@@ -49,6 +49,9 @@ W = TypeVar("W", bound=World)
 Model = Callable[[Any], Iterable[tuple[Any, Any]]]
 """From the world before a step to what the step may say and the world after it."""
 
+Step = tuple[Callable[[], Any], Model, bool]
+"""What is done, its model, and whether others may move before it takes effect."""
+
 
 def reachable(worlds: Iterable[W], only_at_rest: bool = False) -> set[W]:
     """These and all that any number of moves leads to, or only those of them in which nothing can move any more."""
@@ -82,7 +85,7 @@ class WorldMachine(RuleBasedStateMachine):
         self.worlds = {world}
         self.jobs: dict[int, Job] = {}
         self.number = 0
-        self._batch: list[tuple[Callable[[], Any], Model]] = []
+        self._batch: list[Step] = []
         self._broken = False
 
     def look(self) -> dict[str, Any]:
@@ -131,9 +134,12 @@ class WorldMachine(RuleBasedStateMachine):
             del self.jobs[number]
         return sorted((number, job.summary()) for number, job in done.items())
 
-    def step(self, together: bool, do: Callable[[], Any], model: Model) -> None:
-        """Do something in the loop, a plain call or an async one, now or together with the steps that follow."""
-        self._batch.append((do, model))
+    def step(self, together: bool, do: Callable[[], Any], model: Model, after_others: bool = False) -> None:
+        """Do something in the loop, a plain call or an async one, now or together with the steps that follow.
+
+        After others: every task may have moved, or not yet, before it takes effect.
+        """
+        self._batch.append((do, model, after_others))
         if not together or len(self._batch) == self.at_once:
             batch, self._batch = self._batch, []
             self._broken = True
@@ -146,12 +152,13 @@ class WorldMachine(RuleBasedStateMachine):
 
     def a_tick(self) -> None:
         """Every task may have moved, or not yet, before the next step of this batch."""
-        self.step(True, checkpoint, lambda world: [(None, after) for after in reachable([world])])
+        self.step(True, checkpoint, unseen, after_others=True)
 
-    def _carry_out(self, batch: list[tuple[Callable[[], Any], Model]]) -> None:
-        said = self.stepped.run(self._do_all, [do for do, _ in batch])
-        for (_, model), result in zip(batch, said, strict=True):
-            expected = {answer for world in self.worlds for answer in model(world)}
+    def _carry_out(self, batch: list[Step]) -> None:
+        said = self.stepped.run(self._do_all, [do for do, _, _ in batch])
+        for (_, model, after_others), result in zip(batch, said, strict=True):
+            before = reachable(self.worlds) if after_others else self.worlds
+            expected = {answer for world in before for answer in model(world)}
             self.worlds = {after for answer, after in expected if answer == result}
             assert self.worlds, f"{result!r} instead of {[answer for answer, _ in expected]}"
         self._compare(self.look())

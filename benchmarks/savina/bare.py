@@ -1,4 +1,7 @@
-"""The programs of the set that need no actors, written with what the event loop offers: tasks and bounded queues."""
+"""The programs of the set that need no actors, written with what the event loop offers: tasks and bounded queues.
+
+The messages are those of the actors, made wherever the actors make one; what only stops or asks an actor has no place.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
+from harness import expect
 from workload import CAPACITY, Stopwatch, Tally, sum_below
 
-from .buffer import CONSUMERS, PLACES, PRODUCERS
+from .buffer import CONSUMERS, PLACES, PRODUCERS, Put
 from .common import shares
-from .fork_join import WORKERS
-from .ring import LINKS
+from .fork_join import WORKERS, Work
+from .pair import Increment, Ping, Pong
+from .ring import LINKS, Leave, Token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -21,10 +26,10 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Pipe:
-    """A bounded queue of numbers: what puts one in, and what takes one out."""
+    """A bounded queue: what puts a message in, and what takes one out."""
 
-    put: Callable[[int], Awaitable[object]]
-    get: Callable[[], Awaitable[int]]
+    put: Callable[[Any], Awaitable[object]]
+    get: Callable[[], Awaitable[Any]]
 
 
 @attrs.frozen
@@ -43,7 +48,7 @@ class Tools:
 
 
 def _trio_pipe(capacity: int) -> Pipe:
-    send, receive = trio.open_memory_channel[int](capacity)
+    send, receive = trio.open_memory_channel[Any](capacity)
     return Pipe(send.send, receive.receive)
 
 
@@ -54,7 +59,7 @@ async def _trio_run_each(fn: Callable[[Any], Coroutine[Any, Any, None]], argumen
 
 
 def _asyncio_pipe(capacity: int) -> Pipe:
-    queue: asyncio.Queue[int] = asyncio.Queue(capacity)
+    queue: asyncio.Queue[Any] = asyncio.Queue(capacity)
     return Pipe(queue.put, queue.get)
 
 
@@ -71,23 +76,25 @@ ASYNCIO: Final = Tools("asyncio.Queue", _asyncio_pipe, _asyncio_run_each)
 
 
 async def ping_pong(count: int, tools: Tools) -> float:
-    """Two tasks, a queue each way."""
-    there, back, tally = tools.pipe(CAPACITY), tools.pipe(CAPACITY), Tally()
+    """Two tasks, a queue each way; the sender that a ping names is the queue back."""
+    there, tally = tools.pipe(CAPACITY), Tally()
+    back: Any = tools.pipe(CAPACITY)
 
     async def ping() -> None:
-        for number in range(count):
-            await there.put(number)
-            tally.total += await back.get()
+        for _ in range(count):
+            await there.put(Ping(back))
+            await back.get()
 
     async def pong() -> None:
         for _ in range(count):
-            await back.put(await there.get())
+            received = await there.get()
             tally.handled += 1
+            await received.sender.put(Pong())
 
     watch = Stopwatch()
     await tools.run_each(_call, (ping, pong))
     seconds = watch.seconds()
-    tally.check(count, sum_below(count))
+    expect(tally.handled, count, "pings answered")
     return seconds
 
 
@@ -96,18 +103,18 @@ async def counting(count: int, tools: Tools) -> float:
     pipe, tally = tools.pipe(CAPACITY), Tally()
 
     async def produce() -> None:
-        for number in range(count):
-            await pipe.put(number)
+        for _ in range(count):
+            await pipe.put(Increment())
 
     async def consume() -> None:
         for _ in range(count):
-            tally.total += await pipe.get()
+            await pipe.get()
             tally.handled += 1
 
     watch = Stopwatch()
     await tools.run_each(_call, (produce, consume))
     seconds = watch.seconds()
-    tally.check(count, sum_below(count))
+    expect(tally.handled, count, "messages counted")
     return seconds
 
 
@@ -116,15 +123,15 @@ async def _call(fn: Callable[[], Awaitable[None]]) -> None:
 
 
 async def fork_join_create(count: int, tools: Tools) -> float:
-    """A task for each number, which is its argument."""
+    """A task for each message, which is its argument."""
     tally = Tally()
 
-    async def work(number: int) -> None:
+    async def one_job(work: Work) -> None:
         tally.handled += 1
-        tally.total += number
+        tally.total += work.number
 
     watch = Stopwatch()
-    await tools.run_each(work, range(count))
+    await tools.run_each(one_job, map(Work, range(count)))
     seconds = watch.seconds()
     tally.check(count, sum_below(count))
     return seconds
@@ -137,12 +144,12 @@ async def fork_join_throughput(count: int, tools: Tools) -> float:
     async def deal_or_work(worker: int) -> None:
         if worker < 0:
             for number in range(count):
-                await pipes[number % WORKERS].put(number)
+                await pipes[number % WORKERS].put(Work(number))
             return
         for _ in range(worker, count, WORKERS):
-            number = await pipes[worker].get()  # before the total is read, which others add to meanwhile
+            work = await pipes[worker].get()  # before the total is read, which others add to meanwhile
             tally.handled += 1
-            tally.total += number
+            tally.total += work.number
 
     watch = Stopwatch()
     await tools.run_each(deal_or_work, range(-1, WORKERS))
@@ -152,20 +159,25 @@ async def fork_join_throughput(count: int, tools: Tools) -> float:
 
 
 async def thread_ring(count: int, tools: Tools) -> float:
-    """A queue from each task to the next; a negative number tells it to end."""
+    """A queue from each task to the next."""
     tally, pipes = Tally(), [tools.pipe(CAPACITY) for _ in range(LINKS)]
 
     async def link(place: int) -> None:
-        own, following = pipes[place], pipes[(place + 1) % LINKS]
-        while (hops_left := await own.get()) >= 0:
-            tally.handled += 1
-            tally.total += hops_left
-            await following.put(hops_left - 1)
-        if hops_left > -LINKS:
-            await following.put(hops_left - 1)
+        own, neighbour = pipes[place], pipes[(place + 1) % LINKS]
+        while True:
+            received: Token | Leave = await own.get()
+            match received:
+                case Token(hops_left):
+                    tally.handled += 1
+                    tally.total += hops_left
+                    await neighbour.put(Token(hops_left - 1) if hops_left else Leave(LINKS - 1))
+                case Leave(links_left):
+                    if links_left:
+                        await neighbour.put(Leave(links_left - 1))
+                    return
 
     watch = Stopwatch()
-    await pipes[0].put(count - 1)
+    await pipes[0].put(Token(count - 1))
     await tools.run_each(link, range(LINKS))
     seconds = watch.seconds()
     tally.check(count, sum_below(count))
@@ -173,18 +185,18 @@ async def thread_ring(count: int, tools: Tools) -> float:
 
 
 async def bounded_buffer(count: int, tools: Tools) -> float:
-    """The queue is the buffer."""
+    """The queue is the buffer: it makes wait who puts or takes, so that there is nothing to ask for."""
     tally, pipe = Tally(), tools.pipe(PLACES)
 
     async def produce_or_consume(items: range | int) -> None:
         if isinstance(items, range):
             for item in items:
-                await pipe.put(item)
+                await pipe.put(Put(item))
             return
         for _ in range(items):
-            item = await pipe.get()  # before the total is read, which others add to meanwhile
+            put = await pipe.get()  # before the total is read, which others add to meanwhile
             tally.handled += 1
-            tally.total += item
+            tally.total += put.item
 
     producers = [range(number, count, PRODUCERS) for number in range(PRODUCERS)]
     watch = Stopwatch()

@@ -1,8 +1,7 @@
-"""Programs of the set on pykka: an actor is a thread, and its queue has no bound."""
+"""Programs of the set on pykka, with the messages of the actors: an actor is a thread, and its queue has no bound."""
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import pykka
@@ -10,145 +9,164 @@ import pykka
 from harness import expect
 from workload import Stopwatch, Tally, sum_below
 
-from .fork_join import WORKERS
-from .ring import LINKS
+from .fork_join import WORKERS, Work
+from .pair import Increment, Ping, Pong, Retrieve
+from .ring import LINKS, Join, Leave, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 LONGEST: Final = 60.0
 """Seconds after which a program is taken to hang."""
 
 
-class Finish:
-    """What the main thread waits for."""
+def all_ended(refs: Iterable[pykka.ActorRef[Any]]) -> None:
+    """Wait for actors that come to an end by themselves."""
+    for ref in refs:
+        expect(ref.actor_stopped.wait(LONGEST), True, f"ended within {LONGEST} s")
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
 
-    def reached(self) -> None:
-        """Called from an actor's thread."""
-        self._event.set()
-
-    def wait(self) -> None:
-        """Until then."""
-        expect(self._event.wait(LONGEST), True, f"finished within {LONGEST} s")
+def stop_each(refs: Iterable[pykka.ActorRef[Any]]) -> None:
+    """Stop actors one after another, each when it has handled what was sent before."""
+    for ref in refs:
+        ref.stop(timeout=LONGEST)
 
 
 # ---- ping-pong
 
 
-class Ping(pykka.ThreadingActor):
+class Pinging(pykka.ThreadingActor):
     """Sends a ping for each pong."""
 
-    def __init__(self, partner: pykka.ActorRef[Any], exchanges: int, finish: Finish) -> None:
+    def __init__(self, partner: pykka.ActorRef[Any], exchanges: int) -> None:
         super().__init__()
-        self.partner, self.left, self.finish = partner, exchanges, finish
+        self.partner, self.left = partner, exchanges
 
-    def on_receive(self, message: object) -> None:  # noqa: ARG002  # whatever it is, it is a pong
-        """The first message, which is no pong, begins the game."""
+    def on_start(self) -> None:
+        self.ping()
+
+    def on_receive(self, message: Pong) -> None:  # noqa: ARG002  # it says nothing
+        self.left -= 1
         if self.left:
-            self.left -= 1
-            self.partner.tell(self.actor_ref)
+            self.ping()
         else:
-            self.finish.reached()
+            self.stop()
+
+    def ping(self) -> None:
+        """Send one."""
+        sender: Any = self.actor_ref
+        self.partner.tell(Ping(sender))
 
 
-class Pong(pykka.ThreadingActor):
-    """Answers each ping; a ping is the reference of its sender."""
+class Ponging(pykka.ThreadingActor):
+    """Answers each ping with a pong."""
 
     def __init__(self, tally: Tally) -> None:
         super().__init__()
         self.tally = tally
 
-    def on_receive(self, message: pykka.ActorRef[Any]) -> None:
-        """Answer."""
+    def on_receive(self, message: Ping) -> None:
         self.tally.handled += 1
-        message.tell("pong")
+        sender: Any = message.sender
+        sender.tell(Pong())
 
 
 def ping_pong(count: int) -> float:
     """Seconds for that many exchanges."""
-    tally, finish, watch = Tally(), Finish(), Stopwatch()
-    partner = Pong.start(tally)
-    pinging = Ping.start(partner, count, finish)
-    pinging.tell("begin")
-    finish.wait()
+    tally, watch = Tally(), Stopwatch()
+    partner = Ponging.start(tally)
+    all_ended([Pinging.start(partner, count)])
     seconds = watch.seconds()
-    _stop(pinging, partner)
+    stop_each([partner])
     expect(tally.handled, count, "pings answered")
     return seconds
 
 
-# ---- counting, fork-join
+# ---- counting
 
 
-class Adder(pykka.ThreadingActor):
-    """Counts numbers, and adds them up; None asks for the result."""
+class Counter(pykka.ThreadingActor):
+    """Counts increments."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.tally = Tally()
+        self.count = 0
 
-    def on_receive(self, message: int | None) -> Tally | None:
-        """Count, or answer."""
-        if message is None:
-            return self.tally
-        self.tally.handled += 1
-        self.tally.total += message
-        return None
-
-
-class OneJob(pykka.ThreadingActor):
-    """Handles one number, and ends."""
-
-    def __init__(self, numbers: list[int]) -> None:
-        super().__init__()
-        self.numbers = numbers
-
-    def on_receive(self, message: int) -> None:
-        """The one message; appending to a list is atomic."""
-        self.numbers.append(message)
-        self.stop()
+    def on_receive(self, message: Increment | Retrieve) -> int | None:
+        match message:
+            case Increment():
+                self.count += 1
+                return None
+            case Retrieve():
+                return self.count
 
 
 def counting(count: int) -> float:
     """Seconds until that many messages, sent one way, have been counted."""
     watch = Stopwatch()
-    adder = Adder.start()
-    for number in range(count):
-        adder.tell(number)
-    tally = adder.ask(None, block=True, timeout=LONGEST)
+    counter = Counter.start()
+    for _ in range(count):
+        counter.tell(Increment())
+    counted = counter.ask(Retrieve(), block=True, timeout=LONGEST)
     seconds = watch.seconds()
-    _stop(adder)
-    tally.check(count, sum_below(count))
+    stop_each([counter])
+    expect(counted, count, "messages counted")
     return seconds
 
 
-def fork_join_throughput(count: int) -> float:
-    """Seconds until that many messages, dealt out to the workers in turn, have been handled."""
-    watch = Stopwatch()
-    workers = [Adder.start() for _ in range(WORKERS)]
-    for number in range(count):
-        workers[number % WORKERS].tell(number)
-    tallies = [worker.ask(None, block=True, timeout=LONGEST) for worker in workers]
-    seconds = watch.seconds()
-    _stop(*workers)
-    Tally(sum(tally.handled for tally in tallies), sum(tally.total for tally in tallies)).check(count, sum_below(count))
-    return seconds
+# ---- fork-join
+
+
+class OneJob(pykka.ThreadingActor):
+    """Does one piece of work, and ends."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def on_receive(self, message: Work) -> None:
+        """Appending to a list is atomic: other threads do it too."""
+        self.numbers.append(message.number)
+        self.stop()
+
+
+class ManyJobs(pykka.ThreadingActor):
+    """Does what comes."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+
+    def on_receive(self, message: Work) -> None:
+        self.tally.handled += 1
+        self.tally.total += message.number
 
 
 def fork_join_create(count: int) -> float:
     """Seconds for the life of that many actors: each is started, handles one message, and ends."""
     numbers: list[int] = []
     watch = Stopwatch()
-    workers = [OneJob.start(numbers) for _ in range(count)]
-    for number, worker in enumerate(workers):
-        worker.tell(number)
-    for worker in workers:
-        worker.actor_stopped.wait(LONGEST)
+    workers: list[pykka.ActorRef[OneJob]] = []
+    for number in range(count):
+        worker = OneJob.start(numbers)
+        worker.tell(Work(number))
+        workers.append(worker)
+    all_ended(workers)
     seconds = watch.seconds()
     Tally(len(numbers), sum(numbers)).check(count, sum_below(count))
+    return seconds
+
+
+def fork_join_throughput(count: int) -> float:
+    """Seconds until that many messages, dealt out to the workers in turn, have been handled."""
+    tallies = [Tally() for _ in range(WORKERS)]  # one for each thread
+    watch = Stopwatch()
+    workers = [ManyJobs.start(tally) for tally in tallies]
+    for number in range(count):
+        workers[number % WORKERS].tell(Work(number))
+    stop_each(workers)
+    seconds = watch.seconds()
+    Tally(sum(tally.handled for tally in tallies), sum(tally.total for tally in tallies)).check(count, sum_below(count))
     return seconds
 
 
@@ -156,43 +174,38 @@ def fork_join_create(count: int) -> float:
 
 
 class Link(pykka.ThreadingActor):
-    """Passes the token on; a token is the number of hops left."""
+    """Passes the token on."""
 
-    def __init__(self, tally: Tally, finish: Finish) -> None:
+    def __init__(self, tally: Tally) -> None:
         super().__init__()
-        self.tally, self.finish = tally, finish
-        self.neighbour = self.actor_ref
+        self.tally = tally
+        self.neighbour: Any = self.actor_ref
 
-    def on_receive(self, message: pykka.ActorRef[Any] | int) -> None:
-        """The neighbour first, then the token."""
-        if not isinstance(message, int):
-            self.neighbour = message
-            return
-        self.tally.handled += 1
-        self.tally.total += message
-        if message:
-            self.neighbour.tell(message - 1)
-        else:
-            self.finish.reached()
+    def on_receive(self, message: Join | Token | Leave) -> None:
+        match message:
+            case Join(neighbour):
+                self.neighbour = neighbour
+            case Token(hops_left):
+                self.tally.handled += 1
+                self.tally.total += hops_left
+                self.neighbour.tell(Token(hops_left - 1) if hops_left else Leave(LINKS - 1))
+            case Leave(links_left):
+                if links_left:
+                    self.neighbour.tell(Leave(links_left - 1))
+                self.stop()
 
 
 def thread_ring(count: int) -> float:
-    """Seconds until the token has been received that many times."""
-    tally, finish, watch = Tally(), Finish(), Stopwatch()
-    links = [Link.start(tally, finish) for _ in range(LINKS)]
+    """Seconds until the token has been received that many times, and everyone has left the ring."""
+    tally, watch = Tally(), Stopwatch()
+    links: list[Any] = [Link.start(tally) for _ in range(LINKS)]
     for one, neighbour in zip(links, [*links[1:], links[0]], strict=True):
-        one.tell(neighbour)
-    links[0].tell(count - 1)
-    finish.wait()
+        one.tell(Join(neighbour))
+    links[0].tell(Token(count - 1))
+    all_ended(links)
     seconds = watch.seconds()
-    _stop(*links)
     tally.check(count, sum_below(count))
     return seconds
-
-
-def _stop(*refs: pykka.ActorRef[Any]) -> None:
-    for ref in refs:
-        ref.stop(timeout=LONGEST)
 
 
 PROGRAMS: Final[dict[str, Callable[[int], float]]] = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import goals
 import page
 import record
+import report
 from goals import Goal
 from harness import NO_LOOP, Benchmark, Candidate, Kind, Measurement, Result, WrongResultError, expect, run_rounds
 
@@ -76,8 +78,8 @@ def test_a_wrong_result_is_an_error_that_shows_both() -> None:
     [
         (Goal("work", "other", NO_LOOP, ("limit", NO_LOOP), at_least=2), True),
         (Goal("work", "other", NO_LOOP, ("limit", NO_LOOP), at_least=2.1), False),
-        (Goal("work", "other", NO_LOOP, at_most=400_000), True),
-        (Goal("work", "other", NO_LOOP, at_most=99_000), False),
+        (Goal("work", "other", NO_LOOP, at_most=3), True),
+        (Goal("work", "other", NO_LOOP, at_most=2.9), False),
         (Goal("work", "other", NO_LOOP), True),
         (Goal("work", "other", NO_LOOP, ("absent", NO_LOOP), at_least=0), False),
         (Goal("work", "absent", NO_LOOP), False),
@@ -87,6 +89,34 @@ def test_a_goal_is_met_by_what_was_measured_and_by_nothing_else(goal: Goal, met:
     results = run([9.0, 2.0, 4.0, 9.0], [9.0, 1.0, 4.0, 3.0])
     [verdict] = goals.judge(results, [goal])
     assert verdict.met() is met
+
+
+def test_a_bound_in_time_is_for_all_operations_of_a_measurement_together() -> None:
+    [verdict] = goals.judge(run([9.0, 2.0], [9.0, 1.0]), [Goal("work", "other", NO_LOOP, at_most=1.5)])
+    assert report.goal_cells(verdict)[3:] == ("at most 1.5 s for 10", "1.00 s for 10", "met")
+
+
+def test_a_run_of_another_size_judges_nothing() -> None:
+    [verdict] = goals.judge(run([9.0, 2.0], [9.0, 1.0]), [Goal("work", "other", NO_LOOP, at_most=1.5)], share=5)
+    assert report.goal_cells(verdict)[5] == "not judged: a 5th of the size"
+
+
+def test_what_was_measured_once_says_so() -> None:
+    few, _ = run([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], rounds=1)
+    many, _ = run([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+    assert report.small_print(few) == "piece, 10 in one measurement"
+    assert report.small_print(many) == "piece, 10 in each of 2 measurements"
+    assert page.environment(record.Run(record.environment(), 2, 1, [few])).endswith("; 2 rounds, fewer for work.")
+
+
+def test_a_library_that_is_faster_is_named_beside_what_rookery_does_fastest() -> None:
+    results = run([9.0, 2.0, 4.0], [9.0, 1.0, 4.0])
+    _, own = (attrs.evolve(one, loop="trio") for one in results)
+    slow = attrs.evolve(own, candidate="slow", values=[one * 2 for one in own.values])
+    peer = attrs.evolve(own, candidate="peer", loop=NO_LOOP, kind=Kind.PEER, values=[one / 4 for one in own.values])
+    assert page.ahead([own, slow, peer]) == "- work: peer is 4.00 times as fast as other on trio."
+    assert page.ahead([own, slow, attrs.evolve(peer, values=slow.values)]) == "Nowhere in this run."
+    assert page.ahead([own, attrs.evolve(peer, loop="asyncio")]) == "Nowhere in this run."
 
 
 def a_run() -> record.Run:

@@ -12,7 +12,14 @@ from anyio.lowlevel import checkpoint
 from recorder import Log, Outcome, Pair, Recorder
 from rookery import ActorCrashed, ActorRef, AskTimeout, Reason, Refused, Restart, child, open_system, request_for
 from rookery._core.ref import cell_of
+from stepped import Backend, jumping
 from support import settle, settle_shielded
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 def cancel(ref: ActorRef[Any]) -> None:

@@ -25,7 +25,14 @@ from rookery import (
     open_system,
     request_for,
 )
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 def reasons(system: System) -> dict[Reason, int]:

@@ -10,12 +10,10 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
-import attrs
 from anyio.lowlevel import checkpoint
-from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -31,7 +29,8 @@ from rookery import (
     message,
     open_system,
 )
-from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
+from stepped import jump
+from worlds import WorldMachine, queue_of, run_machine, set_turns
 
 CAPACITY = 2
 TIMEOUT = 1
@@ -73,8 +72,7 @@ class Defect(Exception):
 # ---- the model
 
 
-@attrs.frozen(cache_hash=True)
-class Item:
+class Item(NamedTuple):
     """What is in a mailbox: a request if there is nothing else that it wants."""
 
     number: int
@@ -83,8 +81,7 @@ class Item:
     which: int = 0
 
 
-@attrs.frozen(cache_hash=True)
-class Ask:
+class Ask(NamedTuple):
     """A request, from the first step of its asker to the last."""
 
     number: int
@@ -108,8 +105,7 @@ class Ask:
     """Whether the call to ``ask`` goes on."""
 
 
-@attrs.frozen(cache_hash=True)
-class Actor:
+class Actor(NamedTuple):
     """An actor, or what is left of it."""
 
     queue: tuple[Item, ...] = ()
@@ -141,8 +137,7 @@ class Actor:
         return "stopping" if self.stopping else "paused" if self.held else "running"
 
 
-@attrs.frozen(cache_hash=True)
-class Asking:
+class Asking(NamedTuple):
     """Three actors and those who ask them."""
 
     overflow: Overflow
@@ -225,8 +220,8 @@ class Asking:
 
     def moves_of_stopper(self, number: int, at: int, drain: bool) -> Iterator[Asking]:
         if self.actors[at].phase in {"stopped", "failed"}:
-            done = evolve(self, stoppers=self.stoppers - {(number, at, drain)})
-            yield evolve(done, outcomes=self.outcomes | {(number, None)})
+            done = self._replace(stoppers=self.stoppers - {(number, at, drain)})
+            yield done._replace(outcomes=self.outcomes | {(number, None)})
         elif not self.actors[at].stopping:
             yield self.stopped(at, drain)
 
@@ -245,7 +240,7 @@ class Asking:
         after = self.with_actor(ask.target, line=line).with_ask(ask, waiting=False)
         if ask.asker is not None:
             after = after.with_actor(ask.asker, busy=None)
-        return evolve(after, outcomes=self.outcomes | {(ask.number, outcome)})
+        return after._replace(outcomes=self.outcomes | {(ask.number, outcome)})
 
     def abandoned(self, ask: Ask) -> Asking:
         after = self.finished(ask, "cancelled").with_ask(ask, left=True)
@@ -325,16 +320,16 @@ class Asking:
                 return self.asks_in_main(at, item)
             case "ask":
                 ask = Ask(-item.number, item.which % len(self.actors), 128, task_of=at)
-                return evolve(self, asks=(*self.asks, ask))
+                return self._replace(asks=(*self.asks, ask))
             case _:
                 return self.answered(at, item)[1]
 
     def asks_in_main(self, at: int, item: Item) -> Asking:
         target = item.which % len(self.actors)
         if self.closes_circle(at, target):
-            return evolve(self, outcomes=self.outcomes | {(-item.number, "AskCycle")})
+            return self._replace(outcomes=self.outcomes | {(-item.number, "AskCycle")})
         ask = Ask(-item.number, target, 128, asker=at)
-        return evolve(self.with_actor(at, busy=ask.number), asks=(*self.asks, ask))
+        return self.with_actor(at, busy=ask.number)._replace(asks=(*self.asks, ask))
 
     def answered(self, at: int, item: Item) -> tuple[Any, Asking]:
         """One of the requests in hand is answered, if there are any and its main task has not left."""
@@ -372,8 +367,8 @@ class Asking:
     def leaves(self, at: int) -> Asking:
         """The main task is over."""
         actor = self.actors[at]
-        asks = tuple(evolve(ask, cancelled=True) if ask.task_of == at and ask.waiting else ask for ask in self.asks)
-        after = evolve(self, asks=asks)
+        asks = tuple(ask._replace(cancelled=True) if ask.task_of == at and ask.waiting else ask for ask in self.asks)
+        after = self._replace(asks=asks)
         return after.with_actor(at, phase="leaving", crashed=actor.crashing, crashing=False, tasks=frozenset())
 
     def left(self, at: int) -> Asking:
@@ -390,7 +385,7 @@ class Asking:
         return after.with_actor(at, queue=(), phase="failed" if actor.crashed else "stopped")
 
     def revived(self, at: int) -> Asking:
-        return evolve(self, actors=(*self.actors[:at], Actor(), *self.actors[at + 1 :]))
+        return self._replace(actors=(*self.actors[:at], Actor(), *self.actors[at + 1 :]))
 
     # ---- small ones
 
@@ -398,15 +393,15 @@ class Asking:
         return next(ask for ask in self.asks if ask.number == number)
 
     def with_ask(self, ask: Ask, **changes: Any) -> Asking:
-        asks = tuple(evolve(old, **changes) if old.number == ask.number else old for old in self.asks)
-        return evolve(self, asks=asks)
+        asks = tuple(old._replace(**changes) if old.number == ask.number else old for old in self.asks)
+        return self._replace(asks=asks)
 
     def with_actor(self, at: int, **changes: Any) -> Asking:
-        changed = evolve(self.actors[at], **changes)
-        return evolve(self, actors=(*self.actors[:at], changed, *self.actors[at + 1 :]))
+        changed = self.actors[at]._replace(**changes)
+        return self._replace(actors=(*self.actors[:at], changed, *self.actors[at + 1 :]))
 
     def letter(self, reason: str, number: int, at: int) -> Asking:
-        return evolve(self, letters=tuple(sorted((*self.letters, (reason, number, f"/{NAMES[at]}")))))
+        return self._replace(letters=tuple(sorted((*self.letters, (reason, number, f"/{NAMES[at]}")))))
 
     # ---- what can be seen of it
 
@@ -421,7 +416,7 @@ class Asking:
         known = {item.number for actor in self.actors for item in actor.queue}
         known.update(number for actor in self.actors for number in actor.hand)
         asks = tuple(ask for ask in self.asks if ask.waiting or ask.number in known)
-        return evolve(self, asks=asks, outcomes=frozenset(), letters=())
+        return self._replace(asks=asks, outcomes=frozenset(), letters=())
 
 
 def _seen_of(actor: Actor) -> tuple[Any, ...]:
@@ -601,7 +596,7 @@ class AskMachine(WorldMachine):
         self.step(
             together,
             lambda: self.start(number, use),
-            lambda world: [(None, evolve(world, asks=(*world.asks, ask)))],
+            lambda world: [(None, world._replace(asks=(*world.asks, ask)))],
         )
 
     async def ask_as_actor(self, errand: Errand) -> None:
@@ -634,9 +629,7 @@ class AskMachine(WorldMachine):
     @rule(together=TOGETHER)
     def time_out(self, together: bool) -> None:
         """Whoever waits with a limit has waited long enough."""
-        self.step(
-            together, lambda: self.stepped.jump(BLINK), lambda world: [(None, evolve(world, now=world.now + BLINK))]
-        )
+        self.step(together, lambda: jump(BLINK), lambda world: [(None, world._replace(now=world.now + BLINK))])
 
     @rule()
     def tick(self) -> None:
@@ -706,13 +699,10 @@ class AskMachine(WorldMachine):
         """Or resume. Both are checkpoints, and act after it."""
 
         def model(world: Asking) -> list[tuple[str | None, Asking]]:
-            return [
-                ("ActorStopped", after) if after.actors[at].closed else (None, after.with_actor(at, held=paused))
-                for after in reachable([world])
-            ]
+            return [("ActorStopped", world) if world.actors[at].closed else (None, world.with_actor(at, held=paused))]
 
         ref = self.refs[at]
-        self.step(together, lambda: ref.pause() if paused else ref.resume(), model)
+        self.step(together, lambda: ref.pause() if paused else ref.resume(), model, after_others=True)
 
     @precondition(lambda self: self.number > 20)
     @rule(at=ACTORS, how=st.sampled_from(["soon", "wait", "drain"]), together=TOGETHER)
@@ -725,7 +715,7 @@ class AskMachine(WorldMachine):
         self.step(
             together,
             lambda: self.start(number, lambda: self.refs[at].stop(drain=drain)),
-            lambda world: [(None, evolve(world, stoppers=world.stoppers | {(number, at, drain)}))],
+            lambda world: [(None, world._replace(stoppers=world.stoppers | {(number, at, drain)}))],
         )
 
     @precondition(lambda self: any(ref.state in FINAL for ref in self.refs))

@@ -10,8 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-import trio
-import trio.testing
 
 from rookery import (
     ActorCrashed,
@@ -33,7 +31,14 @@ from rookery import (
     open_system,
 )
 from rookery._core.reply import SWEEP_AT
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 @message
@@ -313,6 +318,7 @@ async def test_a_request_that_is_forwarded_to_an_asker_who_has_left_is_a_dead_le
 
     async def router(ctx: Context[Double], back: list[ActorRef[Any]]) -> None:
         request = await ctx.receive()
+        log.append("received")
         await crashed.wait()
         ctx.forward(request, back[0])
         await ctx.receive()
@@ -320,12 +326,14 @@ async def test_a_request_that_is_forwarded_to_an_asker_who_has_left_is_a_dead_le
     async def asker(ctx: Context[Any], other: ActorRef[Double]) -> None:
         if ctx.incarnation == 1:
             ctx.ready()
-            with anyio.move_on_after(0.01):
+            with anyio.move_on_after(1):
                 await other.ask(Double(1))
+            log.append("left")
             raise ValueError
         crashed.set()
         await ctx.receive()
 
+    log: list[str] = []
     crashed = anyio.Event()
     back: list[ActorRef[Any]] = []
     async with open_system() as system:
@@ -335,6 +343,7 @@ async def test_a_request_that_is_forwarded_to_an_asker_who_has_left_is_a_dead_le
         await system.spawn(spec)
         await crashed.wait()
         await settle()
+        assert log == ["received", "left"]
         assert reasons(system) == {Reason.EXPIRED: 1}
 
 
@@ -474,28 +483,25 @@ async def test_the_deadline_is_the_earlier_of_timeout_and_scope() -> None:
             await ref.ask(Double(0), timeout=100)
             await ref.ask(Double(0), timeout=10)
             await ref.ask(Double(0))
-        assert pytest.approx(deadlines, abs=5) == [math.inf, 100, 50, 10, 50]
+        assert deadlines == [math.inf, 100, 50, 10, 50]
 
 
-def test_deadlines_follow_a_virtual_clock() -> None:
-    """An hour passes at once under trio's mock clock, and the answer a second before it arrives."""
+async def test_deadlines_follow_a_virtual_clock() -> None:
+    """An hour passes at once, and the answer a second before it arrives."""
 
     async def sleeper(ctx: Context[Double]) -> None:
         async for request in ctx:
             with ctx.within(request):
-                await trio.sleep(request.number)
+                await anyio.sleep(request.number)
                 ctx.reply(request, 1)
 
-    async def main() -> None:
-        async with open_system() as system:
-            ref = await system.spawn(sleeper)
-            assert await ref.ask(Double(3599), timeout=3600) == 1
-            started = trio.current_time()
-            with pytest.raises(AskTimeout):
-                await ref.ask(Double(3601), timeout=3600)
-            assert trio.current_time() - started == pytest.approx(3600)
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    async with open_system() as system:
+        ref = await system.spawn(sleeper)
+        assert await ref.ask(Double(3599), timeout=3600) == 1
+        started = anyio.current_time()
+        with pytest.raises(AskTimeout):
+            await ref.ask(Double(3601), timeout=3600)
+        assert anyio.current_time() - started == 3600
 
 
 # ---- the other side ends

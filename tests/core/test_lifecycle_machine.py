@@ -10,12 +10,10 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
-import attrs
 from anyio.lowlevel import checkpoint
-from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -33,7 +31,8 @@ from rookery import (
     message,
     open_system,
 )
-from worlds import WorldMachine, queue_of, reachable, run_machine, set_turns
+from stepped import jump
+from worlds import WorldMachine, queue_of, run_machine, set_turns
 
 CAPACITY = 2
 STOP_TIMEOUT = 3
@@ -42,6 +41,7 @@ BLINK = 6
 """Ends every grace and every delay, and so much later a crash counts no more."""
 NAMES = ["a", "a/x", "a/x/y", "a/z", "b"]
 OWNERS: list[int | None] = [None, 0, 1, 0, None]
+STOP_ORDER = ["b", "a", "a/z", "a/x", "a/x/y"]
 SLOTS = st.sampled_from([0, 0, 1, 1, 2, 3, 4])
 TOGETHER = st.booleans()
 FINAL = {"stopped", "failed"}
@@ -56,12 +56,15 @@ class Task(Request[int]):
 class Defect(Exception):
     """What actors crash with."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 # ---- the model
 
 
-@attrs.frozen
-class Kind:
+class Kind(NamedTuple):
     """What an actor is declared as."""
 
     restart: Restart
@@ -74,8 +77,7 @@ class Kind:
         return {Restart.PERMANENT: True, Restart.TRANSIENT: crashed, Restart.TEMPORARY: False}[self.restart]
 
 
-@attrs.frozen(cache_hash=True)
-class Item:
+class Item(NamedTuple):
     """A message, or a request, and what it asks for."""
 
     number: int
@@ -83,8 +85,7 @@ class Item:
     asked: bool
 
 
-@attrs.frozen(cache_hash=True)
-class Job:
+class Job(NamedTuple):
     """A task that waits for something: to have sent, asked, spawned, stopped or seen the end of an actor."""
 
     number: int
@@ -100,19 +101,17 @@ class Job:
     """Which of its actor's lives a spawner waits for."""
 
 
-@attrs.frozen(cache_hash=True)
-class Family:
+class Family(NamedTuple):
     """The children of one owner, in start order."""
 
     children: tuple[int, ...] = ()
     stopping: bool = False
     hurried: bool = False
-    errors: bool = False
-    """Whether one of them crashed while all were being stopped."""
+    defects: frozenset[int] = frozenset()
+    """What they crashed with while all were being stopped."""
 
 
-@attrs.frozen(cache_hash=True)
-class Node:
+class Node(NamedTuple):
     """An actor, or its place before it is spawned."""
 
     phase: str = "new"
@@ -128,7 +127,8 @@ class Node:
     drain: bool = False
     cancel_at: float = math.inf
     cancelled: bool = False
-    crashed: bool = False
+    defects: frozenset[int] = frozenset()
+    """What it has crashed with."""
     wakes_at: float = math.inf
     queue: tuple[Item, ...] = ()
     line: tuple[int, ...] = ()
@@ -156,8 +156,7 @@ class Node:
         return "paused" if self.held else "running"
 
 
-@attrs.frozen(cache_hash=True)
-class Tree:
+class Tree(NamedTuple):
     """All actors, and all who wait for something about them."""
 
     kinds: tuple[Kind, ...]
@@ -185,7 +184,7 @@ class Tree:
         for at, node in enumerate(self.nodes):
             yield from self.moves_of_node(at, node)
         if self.leaving:
-            yield evolve(self, leaving=False).with_family(None, stopping=True).stop_next(None)
+            yield self._replace(leaving=False).with_family(None, stopping=True).stop_next(None)
 
     def moves_of_node(self, at: int, node: Node) -> Iterator[Tree]:
         if node.line and not self.job(node.line[0]).doomed and len(node.queue) < CAPACITY:
@@ -281,10 +280,10 @@ class Tree:
     def release(self, numbers: set[int], outcome: Any) -> Tree:
         """What they wait for has happened."""
         jobs = tuple(
-            evolve(job, stage="released", outcome=outcome) if job.number in numbers and job.stage == "waiting" else job
+            job._replace(stage="released", outcome=outcome) if job.number in numbers and job.stage == "waiting" else job
             for job in self.jobs
         )
-        return evolve(self, jobs=jobs)
+        return self._replace(jobs=jobs)
 
     def answer(self, item: Item, outcome: Any) -> Tree:
         waits = any(job.number == item.number and job.stage == "waiting" for job in self.jobs)
@@ -300,7 +299,7 @@ class Tree:
             phase="born",
             ready=False,
             go_on=False,
-            crashed=False,
+            defects=frozenset(),
             wakes_at=math.inf,
             family=Family(),
             restarts=self.nodes[at].restarts + 1,
@@ -321,7 +320,7 @@ class Tree:
         after = after.with_node(at, received=node.received + 1, handled=(*node.handled, item.number))
         match item.what:
             case "crash":
-                return after.with_node(at, hand=item, crashed=True, phase="cleanup")
+                return after.with_node(at, hand=item, defects=frozenset({item.number}), phase="cleanup")
             case "return":
                 return after.with_node(at, hand=item, phase="cleanup")
             case "work" | "work, crash":
@@ -333,7 +332,7 @@ class Tree:
         node = self.nodes[at]
         assert node.hand is not None
         if node.hand.what == "work, crash":
-            return self.with_node(at, phase="cleanup", go_on=False, crashed=True)
+            return self.with_node(at, phase="cleanup", go_on=False, defects=frozenset({node.hand.number}))
         after = self.with_node(at, phase="running", go_on=False, hand=None)
         return after.answer(node.hand, node.hand.number) if node.hand.asked else after
 
@@ -342,22 +341,22 @@ class Tree:
         node = self.nodes[at]
         after = self.with_node(at, phase="ending", hand=None)
         if node.hand is not None and node.hand.asked:
-            after = after.answer(node.hand, "ActorCrashed" if node.crashed else "ActorStopped")
-        if node.stopping or not self.kinds[at].restarts(node.crashed):
+            after = after.answer(node.hand, "ActorCrashed" if node.defects else "ActorStopped")
+        if node.stopping or not self.kinds[at].restarts(bool(node.defects)):
             after = after.turned_away(at)
         return after.with_family(at, stopping=True).stop_next(at)
 
     def ended(self, at: int) -> Tree:
         """The incarnation is over, with all that belonged to it."""
         node, kind, owner = self.nodes[at], self.kinds[at], OWNERS[at]
-        crashed = node.crashed or (node.stopping and node.family.errors)
+        defects = node.defects | (node.family.defects if node.defects or node.stopping else set())
         family = self.family(owner)
         after = self.with_node(at, cancelled=False, cancel_at=math.inf)
-        if family.stopping and crashed and kind.restart is not Restart.TEMPORARY:
-            after = after.with_family(owner, errors=True)
+        if family.stopping and kind.restart is not Restart.TEMPORARY:
+            after = after.with_family(owner, defects=family.defects | defects)
         stays = family.stopping or node.stopping or not (node.ready or node.started)
-        if stays or not kind.restarts(crashed):
-            return after.finished(at, crashed)
+        if stays or not kind.restarts(bool(defects)):
+            return after.finished(at, bool(defects))
         if kind.delayed:
             return after.with_node(at, phase="delayed", wakes_at=self.now + DELAY)
         return after.born(at)
@@ -417,28 +416,28 @@ class Tree:
         return next(job for job in self.jobs if job.number == number)
 
     def with_job(self, job: Job, **changes: Any) -> Tree:
-        jobs = tuple(evolve(old, **changes) if old.number == job.number else old for old in self.jobs)
-        return evolve(self, jobs=jobs)
+        jobs = tuple(old._replace(**changes) if old.number == job.number else old for old in self.jobs)
+        return self._replace(jobs=jobs)
 
     def done(self, job: Job, outcome: Any) -> Tree:
         jobs = tuple(old for old in self.jobs if old.number != job.number)
-        return evolve(self, jobs=jobs, outcomes=self.outcomes | {(job.number, outcome)})
+        return self._replace(jobs=jobs, outcomes=self.outcomes | {(job.number, outcome)})
 
     def with_node_new(self, at: int, node: Node) -> Tree:
-        return evolve(self, nodes=(*self.nodes[:at], node, *self.nodes[at + 1 :]))
+        return self._replace(nodes=(*self.nodes[:at], node, *self.nodes[at + 1 :]))
 
     def with_node(self, at: int, **changes: Any) -> Tree:
-        return self.with_node_new(at, evolve(self.nodes[at], **changes))
+        return self.with_node_new(at, self.nodes[at]._replace(**changes))
 
     def family(self, owner: int | None) -> Family:
         return self.root if owner is None else self.nodes[owner].family
 
     def with_family(self, owner: int | None, **changes: Any) -> Tree:
-        family = evolve(self.family(owner), **changes)
-        return evolve(self, root=family) if owner is None else self.with_node(owner, family=family)
+        family = self.family(owner)._replace(**changes)
+        return self._replace(root=family) if owner is None else self.with_node(owner, family=family)
 
     def letter(self, reason: str, number: int) -> Tree:
-        return evolve(self, letters=tuple(sorted((*self.letters, (reason, number)))))
+        return self._replace(letters=tuple(sorted((*self.letters, (reason, number)))))
 
     # ---- what can be seen of it
 
@@ -450,8 +449,8 @@ class Tree:
         }
 
     def forget(self) -> Tree:
-        nodes = tuple(evolve(node, handled=()) for node in self.nodes)
-        return evolve(self, nodes=nodes, outcomes=frozenset(), letters=())
+        nodes = tuple(node._replace(handled=()) for node in self.nodes)
+        return self._replace(nodes=nodes, outcomes=frozenset(), letters=())
 
 
 def _seen_of(node: Node) -> tuple[Any, ...]:
@@ -690,7 +689,9 @@ class LifecycleMachine(WorldMachine):
         self.waiting.append(number)
         if what == "send":
             self.sent[number] = False
-        self.step(together, lambda: self.start(number, fn), lambda tree: [(None, evolve(tree, jobs=(*tree.jobs, job)))])
+        self.step(
+            together, lambda: self.start(number, fn), lambda tree: [(None, tree._replace(jobs=(*tree.jobs, job)))]
+        )
         return number
 
     @precondition(lambda self: self.waiting)
@@ -734,15 +735,11 @@ class LifecycleMachine(WorldMachine):
             return
 
         def model(tree: Tree) -> list[tuple[str | None, Tree]]:
-            return [
-                ("ActorStopped", after)
-                if after.nodes[at].stopping or after.nodes[at].phase in FINAL
-                else (None, after.with_node(at, held=paused))
-                for after in reachable([tree])
-            ]
+            over = tree.nodes[at].stopping or tree.nodes[at].phase in FINAL
+            return [("ActorStopped", tree) if over else (None, tree.with_node(at, held=paused))]
 
         ref = self.refs[at]
-        self.step(together, lambda: ref.pause() if paused else ref.resume(), model)
+        self.step(together, lambda: ref.pause() if paused else ref.resume(), model, after_others=True)
 
     @rule(at=SLOTS, together=TOGETHER)
     def stop_soon(self, at: int, together: bool) -> None:
@@ -756,7 +753,7 @@ class LifecycleMachine(WorldMachine):
         self.jump()
 
     def jump(self) -> None:
-        self.step(False, lambda: self.stepped.jump(BLINK), lambda tree: [(None, evolve(tree, now=tree.now + BLINK))])
+        self.step(False, lambda: jump(BLINK), lambda tree: [(None, tree._replace(now=tree.now + BLINK))])
 
     @rule()
     def tick(self) -> None:
@@ -766,21 +763,41 @@ class LifecycleMachine(WorldMachine):
     @rule(together=TOGETHER)
     def leave_the_block(self, together: bool) -> None:
         """And go on using it, as those do who do not know yet."""
-        self.step(together, self.leave.set, lambda tree: [(None, evolve(tree, leaving=not tree.root.stopping))])
+        self.step(together, self.leave.set, lambda tree: [(None, tree._replace(leaving=not tree.root.stopping))])
 
     # ---- the end
 
     def finish(self) -> None:
         """Everybody has been told, and what was sent was handled or is a dead letter, and not both."""
+        for at in range(len(NAMES)):
+            self.end(at=at, what="work, crash", asks=False, together=False)
         self.leave_the_block(False)
-        for at in range(len(NAMES)):  # nobody who crashes now is started again
-            self.end(at=at, what="crash", asks=False, together=False)
+        for name in STOP_ORDER:  # nobody who crashes now is started again
+            self.go_on(at=NAMES.index(name), together=False)
         for _ in range(3 * len(NAMES)):
             self.jump()
         assert not self.jobs
-        assert self.block.outcome is not None
+        assert left_with(self.block.outcome) in {tree.root.defects for tree in self.worlds}
         for number, sent in self.sent.items():
             assert self.handled[number] + self.dead[number] == sent, number
+
+
+def left_with(outcome: Any) -> frozenset[int]:
+    """What left the block: none of its own errors, and those of what crashed while it was left."""
+    match outcome:
+        case ("returned", None):
+            return frozenset()
+        case ("raised", ExceptionGroup() as error):
+            return defects_in(error)
+    raise AssertionError(f"the block was left by {outcome!r}")
+
+
+def defects_in(error: Exception) -> frozenset[int]:
+    """The numbers of the defects that an error consists of."""
+    if isinstance(error, ExceptionGroup):
+        return frozenset().union(*map(defects_in, error.exceptions))
+    assert isinstance(error, Defect), error
+    return frozenset({error.number})
 
 
 def test_lives_are_their_naive_model(anyio_backend):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
-from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -17,6 +15,7 @@ from rookery._core._parking import current_loop
 from rookery._core.deadlines import Deadlines
 from rookery._core.mailbox import Mailbox
 from rookery._core.turn import Turn
+from stepped import jump
 from worlds import WorldMachine, run_machine
 
 CAPACITY = 2
@@ -33,8 +32,7 @@ class Halted(Exception):
     """What receivers get once it is halted."""
 
 
-@attrs.frozen
-class Task:
+class Task(NamedTuple):
     """A task that puts its number once, or gets once."""
 
     number: int
@@ -43,8 +41,7 @@ class Task:
     """Of the sender's item; None for a receiver."""
 
 
-@attrs.frozen(cache_hash=True)
-class Box:
+class Box(NamedTuple):
     """A mailbox as a list, and the tasks at it. Blocked senders stand in line; receivers just wait."""
 
     overflow: Overflow
@@ -73,7 +70,10 @@ class Box:
         yield from self.moves_of_senders()
         yield from self.moves_of_receivers()
 
-    def inevitable(self) -> None:
+    def inevitable(self) -> Box | None:
+        if not self.arriving:  # whoever arrives is in line if somebody else still is
+            for task in self.doomed:
+                return self.finished(task, "cancelled")
         return None
 
     def moves_of_senders(self) -> Iterator[Box]:
@@ -92,17 +92,17 @@ class Box:
             if self.turned_away():
                 yield self.finished(task, "Halted")
             elif self.queue and not self.held:
-                yield evolve(self.finished(task, self.queue[0][0]), queue=self.queue[1:])
+                yield self.finished(task, self.queue[0][0])._replace(queue=self.queue[1:])
             elif task in self.expired:
                 yield self.finished(task, "TimeoutError")
 
     def arrives(self, task: Task) -> Box:
-        there = evolve(self, arriving=self.arriving - {task})
+        there = self._replace(arriving=self.arriving - {task})
         if task.priority is None:
-            return evolve(there, receivers=self.receivers | {task})
+            return there._replace(receivers=self.receivers | {task})
         outcome, after = there.put_nowait(task.number, task.priority)
         if outcome == "MailboxFull" and self.overflow is Overflow.BLOCK:
-            return evolve(there, line=(*self.line, task))
+            return there._replace(line=(*self.line, task))
         return after.finished(task, outcome or True)
 
     # ---- what is done to it
@@ -114,11 +114,11 @@ class Box:
             return None, self.pushed(number, priority)
         least = min((priority for _, priority in self.queue), default=priority)
         if self.overflow is Overflow.DROP_NEWEST or (self.overflow is Overflow.DROP_OLDEST and priority < least):
-            return None, evolve(self, discarded=(*self.discarded, (number, priority)))
+            return None, self._replace(discarded=(*self.discarded, (number, priority)))
         if self.overflow is Overflow.DROP_OLDEST:
             victim = next(item for item in self.queue if item[1] == least)
             rest = tuple(item for item in self.queue if item != victim)
-            return None, evolve(self, queue=rest, discarded=(*self.discarded, victim)).pushed(number, priority)
+            return None, self._replace(queue=rest, discarded=(*self.discarded, victim)).pushed(number, priority)
         return "MailboxFull", self
 
     def get_nowait(self) -> tuple[int | str, Box]:
@@ -126,11 +126,11 @@ class Box:
             return "Halted", self
         if self.held or not self.queue:
             return "WouldBlock", self
-        return self.queue[0][0], evolve(self, queue=self.queue[1:])
+        return self.queue[0][0], self._replace(queue=self.queue[1:])
 
     def withdraw_even(self) -> tuple[tuple[tuple[int, int], ...], Box]:
         even = tuple(item for item in self.queue if item[0] % 2 == 0)
-        return even, evolve(self, queue=tuple(item for item in self.queue if item not in even))
+        return even, self._replace(queue=tuple(item for item in self.queue if item not in even))
 
     def turned_away(self) -> bool:
         return self.halted and not (self.drain and self.queue)
@@ -138,11 +138,10 @@ class Box:
     def pushed(self, number: int, priority: int) -> Box:
         before = [item for item in self.queue if item[1] >= priority]
         after = [item for item in self.queue if item[1] < priority]
-        return evolve(self, queue=(*before, (number, priority), *after))
+        return self._replace(queue=(*before, (number, priority), *after))
 
     def finished(self, task: Task, outcome: Any) -> Box:
-        return evolve(
-            self,
+        return self._replace(
             arriving=self.arriving - {task},
             line=tuple(other for other in self.line if other != task),
             receivers=self.receivers - {task},
@@ -167,7 +166,7 @@ class Box:
         }
 
     def forget(self) -> Box:
-        return evolve(self, outcomes=frozenset(), discarded=())
+        return self._replace(outcomes=frozenset(), discarded=())
 
 
 class MailboxMachine(WorldMachine):
@@ -230,7 +229,7 @@ class MailboxMachine(WorldMachine):
         self.step(
             together,
             lambda: self.start(task.number, lambda: self.use(task, deadline)),
-            lambda box: [(None, evolve(box, arriving=box.arriving | {task}))],
+            lambda box: [(None, box._replace(arriving=box.arriving | {task}))],
         )
 
     async def use(self, task: Task, deadline: float) -> Any:
@@ -256,8 +255,8 @@ class MailboxMachine(WorldMachine):
         def model(box: Box) -> list[tuple[str, Box]]:
             those = {task} & box.those_at_it()
             return [
-                ("scope", evolve(box, cancelled=box.cancelled | those)),
-                ("native", evolve(box, doomed=box.doomed | those)),
+                ("scope", box._replace(cancelled=box.cancelled | those)),
+                ("native", box._replace(doomed=box.doomed | those)),
             ]
 
         self.step(together, lambda: self.cancel_job(task.number, native), model)
@@ -292,11 +291,11 @@ class MailboxMachine(WorldMachine):
         """Whoever waits with a timeout has waited long enough."""
 
         def model(box: Box) -> list[tuple[None, Box]]:
-            return [(None, evolve(box, expired=box.expired | (timed & box.those_at_it())))]
+            return [(None, box._replace(expired=box.expired | (timed & box.those_at_it())))]
 
         timed = {task for task in self.tasks if task.timed}
         self.time += 2 * TIMEOUT
-        self.step(together, lambda: self.stepped.jump(2 * TIMEOUT), model)
+        self.step(together, lambda: jump(2 * TIMEOUT), model)
 
     @rule()
     def tick(self) -> None:
@@ -319,7 +318,7 @@ class MailboxMachine(WorldMachine):
     def hold(self, held: bool, together: bool) -> None:
         """Or release."""
         change = self.box.hold if held else self.box.release
-        self.step(together, change, lambda box: [(None, evolve(box, held=held))])
+        self.step(together, change, lambda box: [(None, box._replace(held=held))])
 
     @rule(together=TOGETHER)
     def withdraw(self, together: bool) -> None:
@@ -335,11 +334,11 @@ class MailboxMachine(WorldMachine):
     def end(self, end: str, together: bool) -> None:
         """One end of it; the other stays open."""
         if end == "close":
-            self.step(together, lambda: self.box.close(Closed), lambda box: [(None, evolve(box, closed=True))])
+            self.step(together, lambda: self.box.close(Closed), lambda box: [(None, box._replace(closed=True))])
             return
 
         def model(box: Box) -> list[tuple[None, Box]]:
-            return [(None, evolve(box, halted=True, drain=drain, held=box.held and not drain))]
+            return [(None, box._replace(halted=True, drain=drain, held=box.held and not drain))]
 
         drain = end == "drain"
         self.step(together, lambda: self.box.halt(Halted, drain=drain), model)
@@ -348,8 +347,8 @@ class MailboxMachine(WorldMachine):
 
     def finish(self) -> None:
         """Nobody stays parked at a mailbox with both ends closed."""
-        self.step(True, lambda: self.box.close(Closed), lambda box: [(None, evolve(box, closed=True))])
-        self.step(False, lambda: self.box.halt(Halted), lambda box: [(None, evolve(box, halted=True, drain=False))])
+        self.step(True, lambda: self.box.close(Closed), lambda box: [(None, box._replace(closed=True))])
+        self.step(False, lambda: self.box.halt(Halted), lambda box: [(None, box._replace(halted=True, drain=False))])
         assert not self.jobs
 
 
