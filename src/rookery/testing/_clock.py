@@ -7,8 +7,6 @@ import selectors
 from functools import partial
 from typing import Any, final
 
-import trio.testing
-
 
 def virtual_clock(backend: str, *, threshold: float = 0.0, debug: bool = False) -> tuple[str, dict[str, Any]]:
     """A backend for anyio whose time stands still while anybody can run, and jumps when everybody sleeps.
@@ -40,7 +38,9 @@ def virtual_clock(backend: str, *, threshold: float = 0.0, debug: bool = False) 
         raise ValueError(f"a threshold is 0 seconds or more, got {threshold!r}")
     match backend:
         case "trio":
-            return "trio", {"clock": trio.testing.MockClock(autojump_threshold=threshold)}
+            from trio.testing import MockClock  # which imports pytest, where that is installed
+
+            return "trio", {"clock": MockClock(autojump_threshold=threshold)}
         case "asyncio":
             return "asyncio", {"debug": debug, "loop_factory": partial(VirtualTimeLoop, threshold)}
         case "uvloop":

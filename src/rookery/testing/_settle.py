@@ -7,7 +7,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 import anyio.lowlevel
-import trio.testing
+import trio
 
 from ._order import shuffle_in_force
 
@@ -26,7 +26,9 @@ async def settle() -> None:
     cancelled, nothing has changed.
     """
     if trio.lowlevel.in_trio_task():
-        await trio.testing.wait_all_tasks_blocked()
+        from trio.testing import wait_all_tasks_blocked  # which imports pytest, where that is installed
+
+        await wait_all_tasks_blocked()
     else:
         await _settle_on_asyncio()
 
