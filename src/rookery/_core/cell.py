@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.dead_letter import Reason
 from .._model.directives import Exit
-from .._model.errors import ActorStopped, MailboxFull, StopFromWithin, StopRequested
+from .._model.errors import ActorStopped, MailboxFull, NotStarted, StopFromWithin, StopRequested
 from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
 from .._model.wording import brief
 from ._parking import uninterrupted
@@ -277,6 +277,20 @@ class Cell:
             self._incarnation.cancel()
             if self._incarnation.children is not None:
                 self._incarnation.children.hurry()
+
+    @uninterrupted
+    def crash(self, error: Exception) -> None:
+        """Have the current incarnation crash with this.
+
+        Raises:
+            ActorStopped: if it has ended for good.
+            NotStarted: between two incarnations.
+        """
+        if self.state in FINAL:
+            raise ActorStopped(f"{self.path} is {self.state.value} and cannot crash any more")
+        if self._incarnation is None:
+            raise NotStarted(f"{self.path} is {self.state.value}: it can crash when it has started again")
+        self._incarnation.crash(error)
 
     def await_start(self) -> Latch:
         """What tells that the start that comes next succeeded, or that none will."""
