@@ -21,7 +21,15 @@ from rookery import (
     open_system,
 )
 from rookery._core.serving import class_behaviour
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
+
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, Pair], ids=["one by one", "two at once"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -119,14 +119,12 @@ async def test_whatever_is_awaited_can_be_adopted(fn: Callable[[], Awaitable[obj
 async def test_functions_that_hide_their_arguments_are_called_all_the_same() -> None:
     """Without a signature nothing can be checked beforehand."""
 
-    async def generator() -> AsyncGenerator[None, int]:
-        received.append((yield))
+    async def note(number: int) -> None:
+        received.append(number)
 
     received: list[int] = []
-    numbers = generator()
-    await anext(numbers)
     async with open_system() as system:
-        ref = await system.spawn(child(task(numbers.asend, 3)).options(restart=Restart.TEMPORARY))
+        ref = await system.spawn(child(task(next, map(note, [3]))).options(restart=Restart.TEMPORARY))
         await ref.wait_stopped()
     assert received == [3]
 

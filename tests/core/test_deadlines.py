@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from rookery._core._parking import current_loop
 from rookery._core.deadlines import SWEEP_ABOVE, Deadlines
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 @pytest.fixture

@@ -28,7 +28,15 @@ from rookery import (
     message,
     open_system,
 )
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
+
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 

@@ -9,6 +9,13 @@ import pytest
 
 from rookery import Context, child, open_system
 from rookery._core.ref import cell_of
+from stepped import Backend, jumping
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 async def deaf(ctx: Context[object], events: list[str]) -> None:

@@ -28,7 +28,14 @@ from rookery import (
 )
 from rookery._core.incarnation import Incarnation
 from rookery._core.ref import cell_of
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """However slow the machine is: time passes when everybody waits, and not otherwise."""
+    return jumping(anyio_backend)
 
 
 async def orderly(ctx: Context[Any], log: list[Any]) -> None:

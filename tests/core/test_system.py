@@ -56,7 +56,7 @@ async def family(ctx: Context[Any], names: str) -> None:
 async def test_the_tree_shows_names_states_queues_and_restarts() -> None:
     """One line for each live actor, below its parent, in start order."""
     async with open_system(name="colony") as system:
-        assert system.tree() == "colony"
+        assert system.tree() == system.name == "colony"
         first = await system.spawn(family, "xy", name="first")
         second = await system.spawn(child(idle).options(name="second", capacity=7))
         await system.spawn(family, "z", name="third")
