@@ -130,6 +130,8 @@ class Cell:
     def became_ready(self) -> None:
         """The incarnation is ready."""
         self._cancel_start_alarm()
+        if self.state is ActorState.RESTARTING:
+            return  # it has been told to go, and to start again: that start is the one which is waited for
         if self.state is ActorState.STARTING:
             self._happen(LifeEvent.READY)
             if self.mailbox.held:  # a pause outlives a restart
