@@ -83,6 +83,7 @@ class Children:
             auto_shutdown=options.auto_shutdown,
             concurrent_stop=options.concurrent_stop,
         )
+        self._prefix = path if path.endswith("/") else f"{path}/"
         self._on_ready = on_ready
         self._on_end = on_end
         self._failure: Exception | None = None
@@ -133,21 +134,23 @@ class Children:
         check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
-        self._refuse_deadlock(f"spawn {spec.name}")
+        if self._policy.turn is not None:
+            self._refuse_deadlock(f"spawn {spec.name}")
         settings = spec.settings
         if settings.significant:
             self._options.auto_shutdown.check_significant(settings.restart)
         _check_free(spec)
         cell = self._have(spec, self._free_name(spec))
         self._carry_out(
-            self._policy.admit(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
+            self._policy.admit(cell.ref, settings.restart, settings.backoff, significant=settings.significant)
         )
         return cell
 
     def _have(self, spec: ChildSpec[Any], name: str) -> Cell:
-        cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._engine, self)
-        bind(spec.ref, cell)
-        self._names[name] = spec.ref
+        ref = spec.ref
+        cell = Cell(spec, ref, name, f"{self._prefix}{name}", self._engine, self)
+        bind(ref, cell)
+        self._names[name] = ref
         return cell
 
     def _free_name(self, spec: ChildSpec[Any]) -> str:
@@ -156,7 +159,7 @@ class Children:
             return name
         if spec.settings.name is not None:
             raise DuplicateName(
-                f"{self.path.rstrip('/')}/{name} is alive: names are unique among live siblings; choose another, or "
+                f"{self._prefix}{name} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
             )
         numbers = itertools.count(self._numbered.get(name, 2))
@@ -268,7 +271,7 @@ class Children:
         """End every grace: children that are stopping, or will be, are cancelled at once."""
         self._hurried = True
         for cell in self.cells:
-            if cell.stop_asked.is_set:
+            if cell.stop_asked:
                 cell.cancel()
 
     # ---- directives

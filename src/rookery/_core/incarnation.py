@@ -187,7 +187,7 @@ class Incarnation:
         Raises:
             ActorStopped: if it is ending.
         """
-        if self._over or self.cell.stop_asked.is_set:
+        if self._over or self.cell.stop_asked:
             raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
         if self._children is None:
             self._children = self._have_children(ONE_FOR_ONE)
@@ -266,7 +266,7 @@ class Incarnation:
         if self._children is not None:
             self._children.stop_all()
             self._pierced(await self._children.down.outlast(self._children.hurry))
-            if self._failures or self.cell.stop_asked.is_set:
+            if self._failures or self.cell.stop_asked:
                 self._aftermath = tuple(self._children.stop_errors)
 
     def _pierced(self, error: BaseException | None) -> None:

@@ -138,7 +138,7 @@ class Supervising:
         """One incarnation."""
         incarnation = incarnation_of(ctx)
         incarnation.supervise(self.specs, self.options)
-        await incarnation.cell.stop_asked.wait()
+        await incarnation.cell.wait_stop_asked()
 
 
 def supervisor(
