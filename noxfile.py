@@ -105,6 +105,20 @@ def minimums(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Ten minutes of crashes on each loop, and nothing lost: `nox -s chaos -- --seconds 60 --loop trio`."""
+    install(session, "-e", ".", "uvloop")
+    session.run("python", "tests/chaos.py", *session.posargs)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """The stateful machines with ten thousand examples each: hours. Arguments go to pytest."""
+    install(session, "-e", EVERYTHING, group="tests")
+    session.run("pytest", "-k", "machine", *session.posargs, env={"HYPOTHESIS_PROFILE": "nightly"})
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The main job on real data: `nox -s demo -- --loop asyncio` passes options on."""
     install(session, EVERYTHING)

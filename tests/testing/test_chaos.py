@@ -1,0 +1,36 @@
+"""The storm of `nox -s chaos`, for a moment: its books add up, and would show if they did not."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+import chaos
+from rookery._core.mailbox import Mailbox
+
+SECONDS = 0.3
+
+
+async def test_a_short_storm_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Messages, questions, crashes and tasks are all accounted for."""
+    caplog.set_level("CRITICAL", "rookery")
+    assert await chaos.storm(SECONDS, seed=1) == []
+
+
+async def test_a_message_that_is_lost_is_seen(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in a thousand is enough."""
+    caplog.set_level("CRITICAL", "rookery")
+    offered = itertools.count(1)
+    whole = Mailbox.offer
+
+    def losing(mailbox: Mailbox[Any], item: Any, priority: int = 128) -> bool:
+        return next(offered) % 1000 == 0 or whole(mailbox, item, priority)
+
+    monkeypatch.setattr(Mailbox, "offer", losing)
+    monkeypatch.setattr(chaos, "ask_on", chaos.send_on)  # whoever asks would wait for ever
+    faults = await chaos.storm(SECONDS, seed=1)
+    assert any("messages are lost" in fault for fault in faults)
