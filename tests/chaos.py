@@ -196,7 +196,9 @@ async def strike_on(refs: list[ActorRef[Work]], books: Books, chance: random.Ran
     while (now := anyio.current_time() - begun) < seconds:
         while due < now:
             due += 1 / CRASHES
-            books.strikes += await strike(chance.choice(refs), books, fatally=bool(books.strikes % 2))
+            while not await strike(chance.choice(refs), books, fatally=bool(books.strikes % 2)):
+                pass  # another one
+            books.strikes += 1
         await anyio.sleep(TICK)
 
 

@@ -28,9 +28,9 @@ async def test_a_message_that_is_lost_is_seen(
     whole = Mailbox.offer
 
     def losing(mailbox: Mailbox[Any], item: Any, priority: int = 128) -> bool:
-        return next(offered) % 1000 == 0 or whole(mailbox, item, priority)
+        lost = isinstance(item, chaos.Job) and not item.fatal and next(offered) % 1000 == 0
+        return lost or whole(mailbox, item, priority)
 
     monkeypatch.setattr(Mailbox, "offer", losing)
-    monkeypatch.setattr(chaos, "ask_on", chaos.send_on)  # whoever asks would wait for ever
     faults = await chaos.storm(SECONDS, seed=1)
     assert any("messages are lost" in fault for fault in faults)
