@@ -434,6 +434,14 @@ class Cell:
                 item.fail(self._stopped())
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
 
+    def begins_after(self, asker: Cell) -> bool:
+        """Whether that actor has to end before the next incarnation begins, so that it cannot wait for its answer."""
+        return self.state is ActorState.RESTARTING and self.owner.awaits_end_of(asker.path)
+
+    def turn_away(self, ask: Ask) -> None:
+        """Take a request out of the queue; its asker is told."""
+        self._turn_away(self.mailbox.withdraw(lambda item: item is ask))
+
     def _asked_from_below(self, item: object) -> bool:
         asker = item.asker if isinstance(item, Ask) else None
         return asker is not None and asker.path.startswith(f"{self.path}/")

@@ -297,6 +297,8 @@ class Children:
             case Stop(ref, for_good):
                 cell = _cell(ref)
                 cell.begin_stop(for_good=for_good)
+                if not for_good:
+                    self._end_asks_from(cell)
                 if self._hurried:
                     cell.cancel()
             case Finish(ref, how):
@@ -325,6 +327,17 @@ class Children:
             cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
         else:
             cell.begin()
+
+    def awaits_end_of(self, path: str) -> bool:
+        """Whether whoever is restarted here begins only after that actor has ended: it has to go, or lives below who has."""
+        return any(f"{path}/".startswith(f"{_cell(ref).path}/") for ref in self._policy.leaving)
+
+    def _end_asks_from(self, cell: Cell) -> None:
+        """What a child that has to go, or an actor below it, has asked of a sibling that begins again only afterwards."""
+        for each in (cell, *descendants(cell.children)):
+            ask = each.asking
+            if ask is not None and ask.target.owner is self and ask.target.begins_after(each):
+                ask.target.turn_away(ask)
 
     def _all_down(self) -> None:
         self.down.set()
