@@ -123,9 +123,11 @@ class Children:
         """
         for spec in specs:
             _check_free(spec)
+            if spec.settings.name is not None:
+                self._names[spec.settings.name] = spec.ref  # before an unnamed one takes it
         for spec in specs:
             settings = spec.settings
-            self._have(spec, self._free_name(spec))
+            self._have(spec, settings.name or self._free_name(spec))
             self._policy.declare(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
         self._carry_out(self._policy.start())
 

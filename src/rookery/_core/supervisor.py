@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
-OPTIONS: Final = Options(name="supervisor", start_timeout=math.inf, stop_timeout=math.inf)
+OPTIONS: Final = Options(start_timeout=math.inf, stop_timeout=math.inf)
 """Its children have limits of their own."""
 
 
