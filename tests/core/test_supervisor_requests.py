@@ -20,10 +20,12 @@ from rookery import (
     StartFailed,
     Strategy,
     SupervisorRef,
+    SupervisorSpec,
     UnknownActor,
     child,
     open_system,
     supervisor,
+    task,
 )
 from support import settle
 
@@ -418,6 +420,160 @@ async def test_what_cannot_be_restarted_is_refused_with_the_reason() -> None:
             await top.restart_child(b.ref)
         assert (a.ref.state, b.ref.state, diary) == (ActorState.RUNNING, ActorState.STOPPING, ["+a"])
         gate.open()
+
+
+# ---- during start-up
+
+
+async def start(spec: SupervisorSpec, place: Any, outcomes: list[Any]) -> None:
+    await outcome_of(place.spawn(spec), outcomes)
+
+
+async def test_a_child_that_is_stopped_while_it_starts_holds_up_nobody() -> None:
+    """The others start, and the supervisor is ready; those that were stopped or removed before their turn never start."""
+    diary: list[str] = []
+    gate = Gate()
+    a, b, c, d = members("abcd", diary)
+    slow = child(gate).options(name="slow")
+    spec = supervisor(a, slow, b, c, d, name="top")
+    outcomes: list[Any] = []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        tasks.start_soon(start, spec, system, outcomes)
+        await settle()
+        for ref in (slow.ref, b.ref):
+            tasks.start_soon(spec.ref.stop_child, ref)
+        tasks.start_soon(spec.ref.remove_child, c.ref)
+        await settle()
+        assert outcomes == []
+        gate.open()
+        await settle()
+        assert outcomes == [spec.ref]
+        assert diary == ["+a", "+d"]
+        assert [(ref.name, ref.state.value) for ref in spec.ref.children()] == [
+            ("a", "running"),
+            ("slow", "stopped"),
+            ("b", "stopped"),
+            ("d", "running"),
+        ]
+        await spec.ref.restart_child(b.ref)
+        assert diary == ["+a", "+d", "+b"]
+
+
+async def test_a_supervisor_that_is_stopped_while_it_starts_has_not_started() -> None:
+    """Whoever waits for it is told, once those of its children that have started are down."""
+    diary: list[str] = []
+    gate = Gate()
+    a, b = members("ab", diary)
+    spec = supervisor(a, child(gate), b, name="top")
+    outcomes: list[Any] = []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        tasks.start_soon(start, spec, system, outcomes)
+        await settle()
+        tasks.start_soon(spec.ref.stop)
+        await settle()
+        assert (outcomes, spec.ref.state) == ([], ActorState.STOPPING)
+        gate.open()
+        await settle()
+        assert (diary, spec.ref.state) == (["+a", "-a"], ActorState.STOPPED)
+        assert [type(outcome) for outcome in outcomes] == [StartFailed]
+        assert "/top was stopped before it was ready" in str(outcomes[0].__cause__)
+
+
+async def test_whoever_waits_for_a_restart_is_told_when_the_supervisor_gives_up() -> None:
+    """That restart will not come: what its supervisor's own restart brings is a new life."""
+    gate = Gate()
+    gate.may_start.set()
+    (a,) = members("a", [])
+    spec = child(gate)
+    inner = supervisor(a, spec, name="inner", intensity=Intensity(0, per=60))
+    outcomes: list[Any] = []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        await system.supervise(inner)
+        tasks.start_soon(outcome_of, inner.ref.restart_child(spec.ref), outcomes)
+        await settle()
+        await a.ref.send(ValueError())
+        await settle()
+        assert outcomes == []
+        gate.open()
+        await until_restarted(inner.ref)
+        assert [type(outcome) for outcome in outcomes] == [StartFailed]
+        assert (spec.ref.state, inner.ref.state) == (ActorState.RUNNING, ActorState.RUNNING)
+
+
+# ---- who is restarted with whom
+
+
+async def test_a_pause_outlives_a_group_restart_and_a_restart_on_request() -> None:
+    """What is queued waits for the resume."""
+    diary: list[str] = []
+    a, b = members("ab", diary)
+    async with open_system() as system:
+        top = await system.supervise(a, b, strategy=Strategy.ONE_FOR_ALL)
+        await b.ref.pause()
+        b.ref.send_nowait("queued")
+        await a.ref.send(ValueError())
+        await until_restarted(b.ref)
+        assert b.ref.state is ActorState.PAUSED
+        await top.restart_child(b.ref)
+        assert (b.ref.state, "b got queued" in diary) == (ActorState.PAUSED, False)
+        await b.ref.resume()
+        await settle()
+        assert diary[-1] == "b got queued"
+
+
+async def test_an_adopted_task_is_a_static_child_like_any_other() -> None:
+    """Cancelled where others are told to stop; ready when it says so."""
+    log: list[str] = []
+
+    async def adopted(*, task_status: Any) -> None:
+        log.append("+")
+        await checkpoint()
+        task_status.started()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append("-")
+
+    (a,) = members("a", [])
+    spec = child(task(adopted))
+    async with open_system() as system:
+        top = await system.supervise(spec, a, strategy=Strategy.ONE_FOR_ALL)
+        await a.ref.send(ValueError())
+        await until_restarted(spec.ref)
+        await top.restart_child(spec.ref)
+        assert log == ["+", "-", "+", "-", "+"]
+    assert log == ["+", "-"] * 3
+
+
+async def test_an_actor_supervises_children_that_die_before_its_next_incarnation() -> None:
+    """Of `ctx.supervise` as of `ctx.spawn`."""
+    diary: list[str] = []
+    a, b = members("ab", diary)
+
+    async def owner(ctx: Context[Any]) -> None:
+        await ctx.supervise(a, b)
+        await member(ctx, diary)
+
+    async with open_system() as system:
+        ref = await system.spawn(owner)
+        await ref.send(ValueError())
+        await until_restarted(ref)
+        assert diary == ["+a", "+b", "+owner", "-owner", "-b", "-a", "+a", "+b", "+owner"]
+
+
+async def test_a_static_child_that_was_removed_may_be_spawned_as_a_dynamic_one() -> None:
+    """A restart of the supervisor puts it back in its place."""
+    a, b = members("ab", [])
+    inner = supervisor(a, b, name="inner", intensity=Intensity(0, per=60))
+    async with open_system() as system:
+        await system.supervise(inner)
+        await inner.ref.remove_child(a.ref)
+        assert await inner.ref.spawn(a) is a.ref
+        assert names(inner.ref.children()) == "ba"
+        await b.ref.send(ValueError())
+        await until_restarted(inner.ref)
+        assert names(inner.ref.children()) == "ab"
+        assert a.ref.state is ActorState.RUNNING
 
 
 # ---- dynamic children

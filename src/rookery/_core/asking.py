@@ -92,8 +92,7 @@ def _refuse_circle(asker: Cell, target: Cell) -> None:
     """Refuse an ask that its own asker would have to answer, or would have to end, first."""
     if target.begins_after(asker):
         raise ActorStopped(
-            f"{target.path} is restarted with its siblings, and not before {asker.path} has ended, which so cannot wait "
-            "for an answer"
+            f"{target.path} does not go on before {asker.path} has ended, which so cannot wait for its answer"
         )
     chain = [asker]
     waiting_for: Cell | None = target

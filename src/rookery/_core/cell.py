@@ -436,6 +436,8 @@ class Cell:
 
     def begins_after(self, asker: Cell) -> bool:
         """Whether that actor has to end before the next incarnation begins, so that it cannot wait for its answer."""
+        if self._incarnation is not None and self._incarnation.over and asker.path.startswith(f"{self.path}/"):
+            return True
         return self.state is ActorState.RESTARTING and self.owner.awaits_end_of(asker.path)
 
     def turn_away(self, ask: Ask) -> None:

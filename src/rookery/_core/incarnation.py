@@ -220,6 +220,11 @@ class Incarnation:
         return [stack_of(task) for task in tasks if task is not None]
 
     @property
+    def over(self) -> bool:
+        """Whether the behaviour has returned or crashed, so that it receives no more."""
+        return self._over
+
+    @property
     def children(self) -> Children | None:
         """Its children, if it ever had any."""
         return self._children

@@ -139,6 +139,8 @@ class Supervising:
         incarnation = incarnation_of(ctx)
         incarnation.supervise(self.specs, self.options)
         await incarnation.cell.wait_stop_asked()
+        if not incarnation.ready:
+            incarnation.cancel()  # by returning it would have started, though some of its children have not
 
 
 def supervisor(
