@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import anyio
@@ -29,8 +30,13 @@ class Note:
     number: int
 
 
-async def busy(history: list[Any]) -> None:
-    """Five actors that ask a server and send each other notes; every step is recorded."""
+async def busy(history: list[Any], work: float = 0.0) -> None:
+    """Five actors that ask a server and send each other notes; every step is recorded.
+
+    Args:
+        history: The record.
+        work: Seconds for which each note keeps the loop to itself.
+    """
 
     async def server(ctx: Context[Add]) -> None:
         async for request in ctx:
@@ -45,7 +51,8 @@ async def busy(history: list[Any]) -> None:
             history.append((number, "answer", answer))
             await others[(number + 1 + step) % 5].send(Note(number, step))
         async for note in ctx:
-            history.append((number, "note", note.sender, note.number))  # noqa: PERF401  # as it comes
+            time.sleep(work)  # noqa: ASYNC251  # as a slow machine would
+            history.append((number, "note", note.sender, note.number))
 
     ready, go = open_priority_channel(5)
     async with open_system() as system:
@@ -59,10 +66,10 @@ async def busy(history: list[Any]) -> None:
     history.append("end")
 
 
-async def history_of(seed: int) -> list[Any]:
+async def history_of(seed: int, work: float = 0.0) -> list[Any]:
     history: list[Any] = []
     with shuffled(seed):
-        await busy(history)
+        await busy(history, work)
     return history
 
 
@@ -78,6 +85,11 @@ async def test_other_seeds_make_other_histories():
     """The order of wake-ups is free within what rookery promises, and the seed chooses it."""
     histories = {tuple(await history_of(seed)) for seed in range(10)}
     assert len(histories) == 10
+
+
+async def test_a_slow_machine_makes_the_same_history():
+    """A turn ends after a number of messages, and not after a time, or a seed would replay on some machines only."""
+    assert await history_of(7, work=0.003) == await history_of(7)
 
 
 def test_trio_and_asyncio_have_one_history_too():
