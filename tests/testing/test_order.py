@@ -213,6 +213,49 @@ async def test_nobody_is_left_waiting_under_any_seed(seed: int):
     assert outcomes == {0: "crashed", 1: 1, 2: 2, 3: "crashed", 4: 4, 5: 5}
 
 
+@given(seed=SEEDS, urgencies=st.lists(st.sampled_from([0, 128, 255]), max_size=12))
+async def test_urgent_messages_come_first_under_any_seed(seed: int, urgencies: list[int]):
+    """By priority, and first in, first out within one, whoever sent them."""
+    got: list[tuple[int, int]] = []
+
+    async def reader(ctx: Context[tuple[int, int]]) -> None:
+        async for sent in ctx:
+            got.append(sent)  # noqa: PERF401  # as it comes
+
+    with shuffled(seed):
+        async with open_system() as system:
+            ref = await system.spawn(reader)
+            await ref.pause()
+            for number, urgency in enumerate(urgencies):
+                await ref.send((-urgency, number), priority=urgency)
+            await ref.resume()
+            await ref.stop(drain=True)
+    assert got == sorted(got)
+    assert len(got) == len(urgencies)
+
+
+@given(seed=SEEDS, count=st.integers(1, 6))
+async def test_actors_stop_in_reverse_order_of_start_under_any_seed(seed: int, count: int):
+    """One after another, each when the one after it has cleaned up; children before their parents."""
+    ended: list[str] = []
+
+    async def leaf(ctx: Context[object]) -> None:
+        await ctx.wait_stopping()
+        await settle()  # slow to clean up
+        ended.append(ctx.name)
+
+    async def parent(ctx: Context[object]) -> None:
+        for number in range(count):
+            await ctx.spawn(leaf, name=f"{ctx.name}-{number}")
+        await ctx.wait_stopping()
+
+    with shuffled(seed):
+        async with open_system() as system:
+            for name in "ab":
+                await system.spawn(parent, name=name)
+    assert ended == [f"{name}-{number}" for name in "ba" for number in reversed(range(count))]
+
+
 async def test_a_grant_is_seen_at_once_and_its_task_runs_later():
     """The seam's rule holds: the waker grants, and only the running is put off."""
     with shuffled(1) as shuffle:

@@ -15,8 +15,8 @@ from ._extra import missing_extra
 
 try:
     from hypothesis import strategies as st
-except ImportError as error:
-    raise missing_extra(__name__, "hypothesis", error) from error
+except ImportError as _error:
+    raise missing_extra(__name__, "hypothesis", _error) from _error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
