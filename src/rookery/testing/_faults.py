@@ -76,11 +76,13 @@ class Faults:
         what that does.
 
         Raises:
-            TypeError: for an adopted task, which has no context to receive with, and for what is no spec.
+            TypeError: for an adopted task, which has no context to receive with, for a supervisor, whose children
+                can be wrapped, and for what is no spec.
         """
-        if not isinstance(spec, ChildSpec):
+        if type(spec) is not ChildSpec:
             raise TypeError(
-                f"faults.wrap() takes a spec, got {brief(spec)}: write `faults.wrap(child(behaviour, ...))`"
+                f"faults.wrap() takes a spec that `child` made, got {brief(spec)}: write "
+                "`faults.wrap(child(behaviour, ...))`; of a supervisor, wrap the children"
             )
         if isinstance(spec.behaviour, AdoptedTask):
             raise TypeError(
