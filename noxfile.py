@@ -21,7 +21,7 @@ nox.options.sessions = ["lint", "typing", "tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EVERYTHING = ".[demo]"
+EVERYTHING = ".[demo,testing]"
 
 
 def expose_pyenv_versions() -> None:
