@@ -65,7 +65,7 @@ async def test_rule_6_an_interrupt_stops_the_tree_in_order_and_leaves_the_block(
             await system.supervise(a, supervisor(b, c, strategy=strategy), d, strategy=strategy)
             held(diary)
             await b.ref.send(interrupt("now"))
-            await anyio.sleep_forever()
+            await anyio.sleep(5)
     assert raised.value.args == ("now",)
     assert diary == ["-b", "-d", "-c", "-a"]
 
@@ -236,7 +236,7 @@ async def test_rule_9_at_the_root_it_leaves_open_system() -> None:
         assert isinstance(failure, ExceptionGroup)
         (failure,) = failure.exceptions
         assert isinstance(failure, RestartIntensityExceeded)
-        assert f"children of {path} were" in str(failure)
+        assert str(failure).startswith(f"children of {path} ")
         assert failure.__cause__ is not None
         failure = failure.__cause__
     assert isinstance(failure, ExceptionGroup)
