@@ -198,7 +198,7 @@ async def test_rule_9_giving_up_stops_all_in_reverse_and_is_a_crash_to_the_super
         assert diary == ["-b", "-c", "-a", "+a", "+b", "+c"]
         crash = inner.ref.statistics().last_crash
         assert isinstance(crash, RestartIntensityExceeded)
-        assert str(crash).startswith("children of /supervisor/inner were restarted more than 1 times in 60 s")
+        assert str(crash).startswith("children of /supervisor/inner needed more than 1 restarts in 60 s")
         assert isinstance(crash.__cause__, ExceptionGroup)
         assert [repr(each) for each in crash.__cause__.exceptions] == ["ValueError(1)", "ValueError(2)"]
         assert d.ref.statistics().restarts == 0

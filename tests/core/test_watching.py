@@ -132,6 +132,29 @@ async def test_a_watch_ends_with_the_incarnation_that_began_it() -> None:
     assert log == []
 
 
+@pytest.mark.parametrize("parent", [False, True], ids=["childless", "with a child"])
+async def test_what_the_last_incarnation_was_to_be_told_does_not_reach_the_next(*, parent: bool) -> None:
+    """It watches anew, and is told once, at once."""
+    told: list[tuple[int, object]] = []
+
+    async def crashing(ctx: Context[Terminated | str], target: ActorRef[Any]) -> None:
+        if parent:
+            await ctx.spawn(fragile)
+        ctx.watch(target)
+        async for item in ctx:
+            if item == "crash":
+                await target.stop()  # while this has the crash in hand
+                raise ValueError
+            told.append((ctx.incarnation, item))
+
+    async with open_system() as system:
+        target = await system.spawn(fragile)
+        ref = await system.spawn(crashing, target)
+        await ref.send("crash")
+        await settle()
+    assert told == [(2, Terminated(target, None))]
+
+
 async def test_only_restarts_or_ends_are_told_if_only_they_are_accepted() -> None:
     """The annotation says what an actor wants to hear."""
     log: list[Any] = []

@@ -173,6 +173,8 @@ class Cell:
         """Another incarnation follows."""
         if self._watchers is not None:
             self._watchers.reason = how.crash
+        if self.engine.instruments is not None:
+            self.engine.tell("restarting", self.ref, self.incarnations, how.crash)
         if self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
 
@@ -449,8 +451,9 @@ class Cell:
         return asker is not None and asker.path.startswith(f"{self.path}/")
 
     def _stopped(self) -> ActorStopped:
+        state = self.state.value if self.state is ActorState.STOPPING or self.state in FINAL else "ending"
         how = f" ({brief(self.last_crash)})" if self.state is ActorState.FAILED else ""
-        return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
+        return ActorStopped(f"{self.path} is {state}{how} and takes no more messages")
 
     def _start_timed_out(self) -> None:
         assert self._incarnation is not None, "whose end cancels the alarm"

@@ -180,6 +180,7 @@ class Incarnation:
     def _end_watches(self) -> None:
         for cell in self._watched or ():
             cell.remove_watcher(self)
+        self.cell.mailbox.forget_events()
 
     def family(self) -> Children:
         """The children of this incarnation.

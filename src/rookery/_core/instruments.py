@@ -56,6 +56,9 @@ class Instrument:
     def crashed(self, ref: ActorRef[Any], incarnation: int, crash: Exception, decision: str) -> None:
         """An incarnation has crashed, and this is what its supervisor does."""
 
+    def restarting(self, ref: ActorRef[Any], incarnation: int, reason: Exception | None) -> None:
+        """An incarnation is over and another will follow; without a crash, if it returned or had to go with a sibling."""
+
     def stopping(self, ref: ActorRef[Any]) -> None:
         """The actor has been asked to stop for good."""
 

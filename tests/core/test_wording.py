@@ -1,0 +1,34 @@
+"""Names and values are shown as people write them."""
+
+from __future__ import annotations
+
+import inspect
+
+import rookery
+from rookery import ActorState, Restart
+from rookery._model.wording import brief
+
+
+def test_what_is_public_lives_where_it_is_imported_from() -> None:
+    """A traceback says `rookery.ActorStopped`, which is what one catches."""
+    for name in rookery.__all__:
+        public = getattr(rookery, name)
+        if inspect.isclass(public) or inspect.isfunction(public):
+            assert public.__module__ == "rookery", name
+
+
+def test_members_of_enums_are_shown_as_code() -> None:
+    """To be copied from a message into a program."""
+    assert brief(Restart.PERMANENT) == "Restart.PERMANENT"
+    assert brief({"state": ActorState.NEW}) == "{'state': ActorState.NEW}"
+
+
+def test_a_value_that_cannot_be_shown_does_no_harm() -> None:
+    """Its type is shown."""
+
+    class Broken:
+        def __repr__(self) -> str:
+            raise OSError
+
+    assert "Broken instance" in brief(Broken())
+    assert len(brief("x" * 1000)) < 250
