@@ -9,6 +9,7 @@ import pytest
 from rookery import (
     Actor,
     ActorRef,
+    ActorStopped,
     Context,
     NotStarted,
     Restart,
@@ -172,6 +173,20 @@ async def test_only_restarts_or_ends_are_told_if_only_they_are_accepted() -> Non
         await target.stop()
         await settle()
     assert log == [Terminated(target, None)]
+
+
+async def test_an_actor_that_has_ended_watches_nobody() -> None:
+    """Its context may live on, in somebody's hands."""
+    contexts: list[Context[Terminated]] = []
+
+    async def brief(ctx: Context[Terminated]) -> None:
+        contexts.append(ctx)
+
+    async with open_system() as system:
+        target = await system.spawn(fragile)
+        await (await system.spawn(brief)).wait_stopped()
+        with pytest.raises(ActorStopped, match="/brief has ended and can watch nobody"):
+            contexts[0].watch(target)
 
 
 async def test_an_actor_class_has_hooks_for_events() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from enum import Enum
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final
@@ -25,8 +24,7 @@ _REPR.maxstring = _REPR.maxother = 200
 def at_home(namespace: Mapping[str, Any], public: Iterable[str]) -> None:
     """Have public classes and functions say that they live where they are imported from, in tracebacks above all."""
     for name in public:
-        if inspect.isclass(namespace[name]) or inspect.isfunction(namespace[name]):
-            namespace[name].__module__ = namespace["__name__"]
+        namespace[name].__module__ = namespace["__name__"]
 
 
 def brief(value: object) -> str:
