@@ -65,7 +65,7 @@ def test_priorities_within_the_range(priority: int) -> None:
     check_priority(priority)
 
 
-@pytest.mark.parametrize("priority", [-1, 256, 1000, 1.5, "high", None])
+@pytest.mark.parametrize("priority", [-1, 256, 1000, 1.5, "high", None, True])
 def test_priorities_out_of_range(priority: object) -> None:
     """The error shows the value, the range and the default."""
     with pytest.raises(ValueError, match=r"0 to 255.*128 is the default") as raised:
