@@ -103,8 +103,8 @@ def test_what_the_system_has_to_say_is_never_evicted() -> None:
 
 
 def test_nothing_is_more_urgent_than_the_system() -> None:
-    """Its level is above the highest priority there is."""
-    assert checks.HIGHEST < SYSTEM
+    """Its level is the one above the highest priority there is."""
+    assert checks.HIGHEST + 1 == SYSTEM
 
 
 def test_what_new_queues_share_holds_nothing() -> None:
