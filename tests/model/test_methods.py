@@ -143,6 +143,33 @@ def test_what_the_method_gets_is_what_was_passed(
     assert received == expected
 
 
+class OfOneKind:
+    async def positional(self, a: int, /) -> None: ...
+    async def in_order(self, *more: int) -> None: ...
+    async def by_name(self, *, a: int) -> None: ...
+    async def named(self, **others: int) -> None: ...
+
+
+public_methods(OfOneKind)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kwargs"),
+    [
+        (OfOneKind.positional, (1,), {}),
+        (OfOneKind.in_order, (1, 2, 3), {}),
+        (OfOneKind.in_order, (), {}),
+        (OfOneKind.by_name, (), {"a": 1}),
+        (OfOneKind.named, (), {"a": 1, "b": 2}),
+        (OfOneKind.named, (), {}),
+    ],
+)
+def test_each_kind_of_parameter_may_stand_alone(method: Any, args: Any, kwargs: Any) -> None:
+    """What is passed is what arrives."""
+    request = request_of(method, args, kwargs)
+    assert request.__method__.arguments(request) == ([*args], kwargs)
+
+
 @pytest.mark.parametrize(
     ("method", "args", "kwargs"),
     [
