@@ -40,7 +40,7 @@ NO_OTHER_PROGRAM = re.compile(
     # small numbers, which `==` compares, exist once. So identity stays identity (`is not`), and order stays order.
     r"|core/ReplaceComparisonOperator_(Is(Not)?_(?!Is)\w+|(?!Is)[A-Za-z]+_Is(Not)?)$"
 )
-FOR_CHECKERS = re.compile(r"\s*(if TYPE_CHECKING|@overload)")
+FOR_CHECKERS = re.compile(r"\s*(if TYPE_CHECKING|@overload|@dataclass_transform)")
 
 
 @attrs.frozen

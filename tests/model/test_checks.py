@@ -123,6 +123,12 @@ def test_a_count_is_whole_and_not_less_than_the_least(value: float) -> None:
         check_count("what is wanted", value, least=1)
 
 
+def test_the_least_is_named() -> None:
+    """Two numbers side by side would be taken for one another."""
+    with pytest.raises(TypeError, match="positional"):
+        check_count("what is wanted", 1, 1)  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     ("fn", "is_async"),
     [

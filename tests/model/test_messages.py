@@ -59,6 +59,12 @@ def test_only_classes_become_messages() -> None:
         message(name="x")("notes")  # type: ignore[arg-type]
 
 
+def test_a_wire_name_is_given_by_name() -> None:
+    """So that ``@message("x")`` is the error it looks like."""
+    with pytest.raises(TypeError, match="positional"):
+        message(Note, "notes.v3")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("priority", [0, 1, 128, 255])
 def test_priorities_within_the_range(priority: int) -> None:
     """Both ends belong to it."""
