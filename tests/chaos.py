@@ -190,14 +190,22 @@ async def outcome(ref: ActorRef[Work], number: int) -> str:
         return "stopped"
 
 
-async def strike_on(refs: list[ActorRef[Work]], books: Books, chance: random.Random, seconds: float) -> None:
-    """Crash whoever, in even salvos; every other time from outside."""
-    begun, due = anyio.current_time(), 0.0
-    while (now := anyio.current_time() - begun) < seconds:
-        while due < now:
-            due += 1 / CRASHES
-            books.strikes += await strike(chance.choice(refs), books, fatally=bool(books.strikes % 2))
+async def strike_on(refs: list[ActorRef[Work]], books: Books, chance: random.Random, strikes: int) -> list[int]:
+    """Crash whoever, in even salvos; every other time from outside.
+
+    Returns:
+        The bytes of memory that the process took, at even distances.
+    """
+    begun, memory = anyio.current_time(), list[int]()
+    while books.strikes < strikes:
+        while books.strikes < min(strikes, (anyio.current_time() - begun) * CRASHES):
+            while not await strike(chance.choice(refs), books, fatally=bool(books.strikes % 2)):
+                pass  # another one
+            books.strikes += 1
+            if books.strikes * SAMPLES // strikes > len(memory):
+                memory.append(resident_bytes())
         await anyio.sleep(TICK)
+    return memory
 
 
 async def strike(ref: ActorRef[Work], books: Books, *, fatally: bool) -> bool:
@@ -213,25 +221,18 @@ async def strike(ref: ActorRef[Work], books: Books, *, fatally: bool) -> bool:
     return True
 
 
-async def sample(memory: list[int], seconds: float) -> None:
-    """Look at the memory of this process from time to time."""
-    while True:
-        await anyio.sleep(seconds / SAMPLES)
-        memory.append(resident_bytes())
-
-
 def resident_bytes() -> int:
     """The memory that this process takes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def storm(seconds: float, seed: int) -> list[str]:
-    """Run it, and close the books.
+async def storm(strikes: int, seed: int) -> list[str]:
+    """So many strikes, a thousand a second at most, and then close the books.
 
     Returns:
         What is not as it should be.
     """
-    chance, books, memory = random.Random(seed), Books(), list[int]()
+    chance, books = random.Random(seed), Books()
     async with open_system(instruments=[books], intensity=FOR_EVER) as system:
         refs = await spawn_all(system, books)
         async with anyio.create_task_group() as traffic:
@@ -239,9 +240,8 @@ async def storm(seconds: float, seed: int) -> list[str]:
                 traffic.start_soon(send_on, refs, books, chance)
             for _ in range(ASKERS):
                 traffic.start_soon(ask_on, refs, books, chance)
-            traffic.start_soon(sample, memory, seconds)
             begun = time.monotonic()
-            await strike_on(refs, books, chance, seconds)
+            memory = await strike_on(refs, books, chance, strikes)
             took = time.monotonic() - begun
             traffic.cancel_scope.cancel()
         await at_rest(refs)
@@ -297,10 +297,10 @@ def main() -> str | None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     options = parser.parse_args()
     logging.getLogger("rookery").setLevel(logging.ERROR)
-    faults: list[str] = []
+    strikes, faults = int(options.seconds * CRASHES), list[str]()
     for loop in options.loop or LOOPS:
         print(f"{loop}, seed {options.seed}")
-        faults += [f"{loop}: {fault}" for fault in anyio.run(storm, options.seconds, options.seed, **LOOPS[loop])]
+        faults += [f"{loop}: {fault}" for fault in anyio.run(storm, strikes, options.seed, **LOOPS[loop])]
     return "\n".join(faults) or None
 
 

@@ -355,19 +355,18 @@ async def test_rule_5_duplicate_live_names_are_refused() -> None:
         assert (a.ref.path, also_a.ref.path) == ("/supervisor/a", "/other/a")
 
 
-async def test_rule_5_unnamed_children_are_numbered() -> None:
-    """A name that is given and taken all the same fails the start, and both specs are free again."""
+async def test_rule_5_unnamed_children_are_numbered_and_leave_a_name_to_who_asks_for_it() -> None:
+    """Also to a sibling that starts after them."""
     specs = [child(member, []) for _ in range(3)]
     async with open_system() as system:
         top = await system.supervise(*specs)
         assert [ref.name for ref in top.children()] == ["member", "member-2", "member-3"]
         await top.stop()
-        taken = child(member, []).options(name="member-2")
-        with pytest.raises(StartFailed) as raised:
-            await system.supervise(*specs[:2], taken)
-        assert isinstance(raised.value.__cause__, DuplicateName)
-        await system.supervise(taken, *specs[:2])
-        assert [spec.ref.name for spec in (taken, *specs[:2])] == ["member-2", "member", "member-3"]
+        last = child(member, []).options(name="member")
+        top = await system.supervise(*specs[:2], last)
+        assert [ref.name for ref in top.children()] == ["member-2", "member-3", "member"]
+        nested = await system.supervise(supervisor(), supervisor())
+        assert [ref.name for ref in nested.children()] == ["supervisor", "supervisor-2"]
 
 
 async def test_rule_5_a_finished_static_child_keeps_its_name() -> None:

@@ -12,8 +12,8 @@ import anyio
 import pytest
 import trio
 
-from rookery import AskTimeout, Backoff, Context, Request, child, message, open_system
-from rookery.testing import settle, virtual_clock
+from rookery import ActorRef, AskTimeout, Backoff, Context, Intensity, Request, child, message, open_system
+from rookery.testing import settle, shuffled, virtual_clock
 
 HOUR = 3600.0
 
@@ -111,6 +111,55 @@ async def test_backoffs_are_virtual():
     assert second - first == pytest.approx(HOUR, abs=1e-6)
 
 
+async def test_time_stands_still_while_wake_ups_are_pending():
+    """In a `shuffled` order somebody may run as long as one is left to be drawn."""
+
+    async def link(ctx: Context[Ping], following: ActorRef[Ping] | None) -> None:
+        async for ping in ctx:
+            ctx.reply(ping, "pong" if following is None else await following.ask(Ping(), timeout=0.001))
+
+    with shuffled(1):
+        async with open_system() as system:
+            ref: ActorRef[Ping] | None = None
+            for _ in range(20):
+                ref = await system.spawn(link, ref)
+            assert ref is not None
+            began = anyio.current_time()
+            assert await ref.ask(Ping(), timeout=0.001) == "pong"
+            assert anyio.current_time() == began
+
+
+async def timed_history(seed: int) -> list[object]:
+    """Actors that time out, crash and back off."""
+    history: list[object] = []
+
+    async def restless(ctx: Context[int], number: int) -> None:
+        for step in range(4):
+            try:
+                await ctx.receive(timeout=0.5)
+            except TimeoutError:
+                history.append((number, step, round(anyio.current_time() - began, 6)))
+        raise ValueError(number)
+
+    began = anyio.current_time()
+    with shuffled(seed):
+        async with open_system(intensity=Intensity(100, per=1.0)) as system:
+            for number in range(4):
+                spec = child(restless, number).options(backoff=Backoff(1.0, jitter=0), stop_timeout=0)
+                await system.spawn(spec)
+            await anyio.sleep(5.2)
+    assert len(history) == 4 * (4 + 4)
+    return history
+
+
+async def test_one_seed_makes_one_history_with_timers_too():
+    """On a virtual clock time is no accident; which of those that time out together goes first is drawn."""
+    first = await timed_history(3)
+    for _ in range(4):
+        assert await timed_history(3) == first
+    assert len({tuple(await timed_history(seed)) for seed in range(4)}) == 4
+
+
 async def test_settling_takes_no_time():
     """Those who sleep, rest."""
     async with anyio.create_task_group() as tasks:
@@ -132,15 +181,16 @@ async def test_a_thread_can_wake_a_loop_that_waits_without_a_timer():
 def test_time_jumps_past_threads_unless_a_threshold_is_set(backend: str, threshold: float, in_time: bool):
     """The limit of the promise: nobody on the loop can run while a thread works."""
     free = threading.Event()
+    works_for = 0.05 if in_time else 60.0
 
     async def main() -> bool:
         with anyio.move_on_after(HOUR) as scope:
-            await anyio.to_thread.run_sync(free.wait, 0.05, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(free.wait, works_for, abandon_on_cancel=True)
+        free.set()
         return not scope.cancelled_caught
 
     name, options = virtual_clock(backend, threshold=threshold)
     assert anyio.run(main, backend=name, backend_options=options) is in_time
-    free.set()
 
 
 def test_asyncios_own_executor_is_shut_down_in_real_time():

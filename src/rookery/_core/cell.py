@@ -17,10 +17,12 @@ from .incarnation import Incarnation
 from .ref import ActorStatistics
 from .reply import Ask
 from .waiting import Latch
-from .watching import Restarted, Terminated
+from .watching import Restarted, Terminated, Watchers
 from .within import within_actor
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from .children import Children
     from .deadlines import Alarm
     from .engine import Engine
@@ -48,15 +50,14 @@ class Cell:
         "_drain",
         "_ended",
         "_incarnation",
-        "_restart_reason",
         "_start_alarm",
         "_stop_alarm",
+        "_stop_latch",
         "_stop_timeout",
         "_stuck_alarm",
         "_watchers",
         "accepted",
         "asking",
-        "end_reason",
         "engine",
         "incarnations",
         "last_crash",
@@ -76,9 +77,11 @@ class Cell:
         "thread",
     )
 
-    def __init__(self, spec: ChildSpec[Any], name: str, path: str, engine: Engine, owner: Children) -> None:
+    def __init__(
+        self, spec: ChildSpec[Any], ref: ActorRef[Any], name: str, path: str, engine: Engine, owner: Children
+    ) -> None:
         self.spec: Final = spec
-        self.ref: Final[ActorRef[Any]] = spec.ref
+        self.ref: Final[ActorRef[Any]] = ref
         self.name: Final = name
         self.path: Final = path
         self.engine: Final = engine
@@ -90,11 +93,11 @@ class Cell:
         self.incarnations: int = 0
         self.received: int = 0
         self.last_crash: Exception | None = None
-        self.end_reason: Exception | None = None  # of an end by a crash
         self.asking: Ask | None = None  # what its main task waits for
-        self.started: Latch = Latch(engine.loop)  # another one where a further start is waited for
+        self.started: Latch = Latch(engine.loop)  # once that is over, the one that all have in common
         self.start_error: Exception | None = None
-        self.stop_asked: Latch = Latch(engine.loop)  # of the current incarnation
+        self.stop_asked = False  # of the current incarnation
+        self._stop_latch: Latch | None = None  # made by who waits
         self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
         self.task: object = None  # the main task, while its behaviour runs
         self._drain = False
@@ -104,8 +107,7 @@ class Cell:
         self._start_alarm: Alarm | None = None
         self._stop_alarm: Alarm | None = None
         self._stuck_alarm: Alarm | None = None
-        self._restart_reason: Exception | None = None
-        self._watchers: dict[Incarnation, None] | None = None  # in order of arrival
+        self._watchers: Watchers | None = None
 
     # ---- incarnations
 
@@ -113,8 +115,8 @@ class Cell:
     def begin(self) -> None:
         """Start an incarnation."""
         self._happen(LifeEvent.START)
-        if self.stop_asked.is_set:  # the one before had to go for its siblings' sake
-            self.stop_asked = Latch(self.engine.loop)
+        if self.stop_asked:  # the one before had to go for its siblings' sake
+            self.stop_asked = False
             self.mailbox.unhalt()
         self.incarnations += 1
         self.restart_alarm = None
@@ -124,19 +126,23 @@ class Cell:
             self._start_alarm = self.engine.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
         self.spec.context.run(self.engine.nursery.start_soon, incarnation.run, name=self.path)  # which copies it
         if self._watchers is not None and self.incarnations > 1:
-            self._tell_watchers(Restarted(self.ref, self.incarnations, self._restart_reason))
-        self.engine.tell("started", self.ref, self.incarnations)
+            self._tell_watchers(Restarted(self.ref, self.incarnations, self._watchers.reason))
+        if self.engine.instruments is not None:
+            self.engine.tell("started", self.ref, self.incarnations)
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
         self._cancel_start_alarm()
+        if self.state is ActorState.RESTARTING:
+            return  # it has been told to go, and to start again: that start is the one which is waited for
         if self.state is ActorState.STARTING:
             self._happen(LifeEvent.READY)
             if self.mailbox.held:  # a pause outlives a restart
                 self._happen(LifeEvent.PAUSE)
-        self.engine.tell("ready", self.ref, self.incarnations)
+        if self.engine.instruments is not None:
+            self.engine.tell("ready", self.ref, self.incarnations)
         self.owner.became_ready(self)
-        self.started.set()
+        self._start_over()
 
     @uninterrupted
     def incarnation_ended(self, how: Exit, interrupt: BaseException | None) -> None:
@@ -165,7 +171,8 @@ class Cell:
 
     def will_restart(self, how: Exit) -> None:
         """Another incarnation follows."""
-        self._restart_reason = how.crash
+        if self._watchers is not None:
+            self._watchers.reason = how.crash
         if self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
 
@@ -177,10 +184,10 @@ class Cell:
             self._happen(LifeEvent.STOP)
         self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
         self._turn_everyone_away()
-        self.end_reason = how.crash
-        self.engine.tell("ended", self.ref, how.crash)
-        self.started.set()
-        self.stop_asked.set()
+        self._start_over()
+        self._tell_to_stop()
+        if self.engine.instruments is not None:
+            self.engine.tell("ended", self.ref, how.crash)
         if self._ended is not None:
             self._ended.set()
         if self._watchers is not None:
@@ -194,11 +201,35 @@ class Cell:
             self._incarnation.cancel()
 
     @property
+    def end_reason(self) -> Exception | None:
+        """The crash that it ended by; None if it lives, or ended normally."""
+        return self.last_crash if self.state is ActorState.FAILED else None
+
+    @property
     def children(self) -> Children | None:
         """The children of the current incarnation, if it ever had any."""
         return None if self._incarnation is None else self._incarnation.children
 
     # ---- stopping
+
+    def wait_stop_asked(self) -> Awaitable[None]:
+        """Wait until the incarnation is asked to stop; a checkpoint in any case."""
+        if self.stop_asked:
+            return self.engine.loop.checkpoint()
+        if self._stop_latch is None:
+            self._stop_latch = Latch(self.engine.loop)
+        return self._stop_latch.wait()
+
+    def _tell_to_stop(self) -> None:
+        self.stop_asked = True
+        latch, self._stop_latch = self._stop_latch, None
+        if latch is not None:
+            latch.set()
+
+    def _start_over(self) -> None:
+        """It is ready, or never will be."""
+        self.started.set()
+        self.started = self.engine.happened
 
     def stop_soon(self) -> None:
         """Ask the owner for a graceful stop."""
@@ -249,12 +280,13 @@ class Cell:
             for_good: Turn senders away. Otherwise messages queue up for the next incarnation. A stop that has begun
                 so may become one for good.
         """
-        told_before = self.stop_asked.is_set
-        self.stop_asked.set()
+        told_before = self.stop_asked
+        self._tell_to_stop()
         if for_good:
             self.mailbox.close(self._stopped)
             self._happen(LifeEvent.STOP)
-            self.engine.tell("stopping", self.ref)
+            if self.engine.instruments is not None:
+                self.engine.tell("stopping", self.ref)
         elif self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
         if self.restart_alarm is not None:
@@ -324,16 +356,17 @@ class Cell:
     def add_watcher(self, watcher: Incarnation) -> None:
         """It wants to hear of restarts, and of the end."""
         if self._watchers is None:
-            self._watchers = {}
-        self._watchers[watcher] = None
+            self._watchers = Watchers()
+        self._watchers.listening[watcher] = None
 
     def remove_watcher(self, watcher: Incarnation) -> None:
         """It has ended."""
         if self._watchers is not None:
-            self._watchers.pop(watcher, None)
+            self._watchers.listening.pop(watcher, None)
 
     def _tell_watchers(self, event: WatchEvent) -> None:
-        for watcher in list(self._watchers or ()):
+        assert self._watchers is not None
+        for watcher in list(self._watchers.listening):
             watcher.hear(event)
 
     # ---- pausing
@@ -400,6 +433,16 @@ class Cell:
             if isinstance(item, Ask):
                 item.fail(self._stopped())
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
+
+    def begins_after(self, asker: Cell) -> bool:
+        """Whether that actor has to end before the next incarnation begins, so that it cannot wait for its answer."""
+        if self._incarnation is not None and self._incarnation.over and asker.path.startswith(f"{self.path}/"):
+            return True
+        return self.state is ActorState.RESTARTING and self.owner.awaits_end_of(asker.path)
+
+    def turn_away(self, ask: Ask) -> None:
+        """Take a request out of the queue; its asker is told."""
+        self._turn_away(self.mailbox.withdraw(lambda item: item is ask))
 
     def _asked_from_below(self, item: object) -> bool:
         asker = item.asker if isinstance(item, Ask) else None

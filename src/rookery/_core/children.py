@@ -83,6 +83,7 @@ class Children:
             auto_shutdown=options.auto_shutdown,
             concurrent_stop=options.concurrent_stop,
         )
+        self._prefix = path if path.endswith("/") else f"{path}/"
         self._on_ready = on_ready
         self._on_end = on_end
         self._failure: Exception | None = None
@@ -122,9 +123,11 @@ class Children:
         """
         for spec in specs:
             _check_free(spec)
+            if spec.settings.name is not None:
+                self._names[spec.settings.name] = spec.ref  # before an unnamed one takes it
         for spec in specs:
             settings = spec.settings
-            self._have(spec, self._free_name(spec))
+            self._have(spec, settings.name or self._free_name(spec))
             self._policy.declare(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
         self._carry_out(self._policy.start())
 
@@ -133,21 +136,23 @@ class Children:
         check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
-        self._refuse_deadlock(f"spawn {spec.name}")
+        if self._policy.turn is not None:
+            self._refuse_deadlock(f"spawn {spec.name}")
         settings = spec.settings
         if settings.significant:
             self._options.auto_shutdown.check_significant(settings.restart)
         _check_free(spec)
         cell = self._have(spec, self._free_name(spec))
         self._carry_out(
-            self._policy.admit(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
+            self._policy.admit(cell.ref, settings.restart, settings.backoff, significant=settings.significant)
         )
         return cell
 
     def _have(self, spec: ChildSpec[Any], name: str) -> Cell:
-        cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._engine, self)
-        bind(spec.ref, cell)
-        self._names[name] = spec.ref
+        ref = spec.ref
+        cell = Cell(spec, ref, name, f"{self._prefix}{name}", self._engine, self)
+        bind(ref, cell)
+        self._names[name] = ref
         return cell
 
     def _free_name(self, spec: ChildSpec[Any]) -> str:
@@ -156,7 +161,7 @@ class Children:
             return name
         if spec.settings.name is not None:
             raise DuplicateName(
-                f"{self.path.rstrip('/')}/{name} is alive: names are unique among live siblings; choose another, or "
+                f"{self._prefix}{name} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
             )
         numbers = itertools.count(self._numbered.get(name, 2))
@@ -268,7 +273,7 @@ class Children:
         """End every grace: children that are stopping, or will be, are cancelled at once."""
         self._hurried = True
         for cell in self.cells:
-            if cell.stop_asked.is_set:
+            if cell.stop_asked:
                 cell.cancel()
 
     # ---- directives
@@ -294,6 +299,8 @@ class Children:
             case Stop(ref, for_good):
                 cell = _cell(ref)
                 cell.begin_stop(for_good=for_good)
+                if not for_good:
+                    self._end_asks_from(cell)
                 if self._hurried:
                     cell.cancel()
             case Finish(ref, how):
@@ -322,6 +329,17 @@ class Children:
             cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
         else:
             cell.begin()
+
+    def awaits_end_of(self, path: str) -> bool:
+        """Whether whoever is restarted here begins only after that actor has ended: it has to go, or lives below who has."""
+        return any(f"{path}/".startswith(f"{_cell(ref).path}/") for ref in self._policy.leaving)
+
+    def _end_asks_from(self, cell: Cell) -> None:
+        """What a child that has to go, or an actor below it, has asked of a sibling that begins again only afterwards."""
+        for each in (cell, *descendants(cell.children)):
+            ask = each.asking
+            if ask is not None and ask.target.owner is self and ask.target.begins_after(each):
+                ask.target.turn_away(ask)
 
     def _all_down(self) -> None:
         self.down.set()

@@ -143,13 +143,13 @@ class Context(Spawner, Generic[M_co]):
     @property
     def stopping(self) -> bool:
         """Whether the actor has been asked to stop."""
-        return self._cell.stop_asked.is_set
+        return self._cell.stop_asked
 
     async def wait_stopping(self) -> None:
         """Wait until the actor is asked to stop; for behaviours that do not receive."""
         if not self._incarnation.ready:
             self._incarnation.become_ready()
-        await self._cell.stop_asked.wait()
+        await self._cell.wait_stop_asked()
 
     def ready(self) -> None:
         """Mark the end of start-up; ``spawn`` returns. Without it, the first receive does. Idempotent."""

@@ -16,6 +16,7 @@ from .deadlines import Deadlines
 from .instruments import ObservedContext, ObservedMailbox
 from .mailbox import Mailbox
 from .turn import Turn
+from .waiting import Latch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -36,6 +37,8 @@ class Engine:
         self.loop: Final = current_loop()
         self.nursery: Final = self.loop.nursery()
         self.turn: Final = Turn(self.loop)
+        self.happened: Final = Latch(self.loop)  # for all that is over and need not be waited for
+        self.happened.set()
         self.deadlines: Final = Deadlines(self.loop)
         self.instruments: Final = instruments
         self.dead_letters: Final = DeadLetters(self.tell)

@@ -187,7 +187,7 @@ class Incarnation:
         Raises:
             ActorStopped: if it is ending.
         """
-        if self._over or self.cell.stop_asked.is_set:
+        if self._over or self.cell.stop_asked:
             raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
         if self._children is None:
             self._children = self._have_children(ONE_FOR_ONE)
@@ -218,6 +218,11 @@ class Incarnation:
         """Where each of its tasks that has not ended stands."""
         tasks = [self.cell.task, *(self._task_scopes or {}).values()]
         return [stack_of(task) for task in tasks if task is not None]
+
+    @property
+    def over(self) -> bool:
+        """Whether the behaviour has returned or crashed, so that it receives no more."""
+        return self._over
 
     @property
     def children(self) -> Children | None:
@@ -266,7 +271,7 @@ class Incarnation:
         if self._children is not None:
             self._children.stop_all()
             self._pierced(await self._children.down.outlast(self._children.hurry))
-            if self._failures or self.cell.stop_asked.is_set:
+            if self._failures or self.cell.stop_asked:
                 self._aftermath = tuple(self._children.stop_errors)
 
     def _pierced(self, error: BaseException | None) -> None:

@@ -249,7 +249,9 @@ class Mailbox(Generic[T]):
         """
         if (self._queue.size or self._halted is not None) and not self._turn.count():
             await self._turn.give_way()
-        while not ((self._queue.size and not self._held and self._halted is None) or self._ready()):
+        while not (
+            self._ready() if self._halted is not None else not self._held and (self._queue.size or self._queue.levels)
+        ):
             spot = self._receivers.join()
             try:
                 await spot.park()

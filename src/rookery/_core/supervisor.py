@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
-OPTIONS: Final = Options(name="supervisor", start_timeout=math.inf, stop_timeout=math.inf)
+OPTIONS: Final = Options(start_timeout=math.inf, stop_timeout=math.inf)
 """Its children have limits of their own."""
 
 
@@ -138,7 +138,9 @@ class Supervising:
         """One incarnation."""
         incarnation = incarnation_of(ctx)
         incarnation.supervise(self.specs, self.options)
-        await incarnation.cell.stop_asked.wait()
+        await incarnation.cell.wait_stop_asked()
+        if not incarnation.ready:
+            incarnation.cancel()  # by returning it would have started, though some of its children have not
 
 
 def supervisor(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 import attrs
 
 if TYPE_CHECKING:
+    from .incarnation import Incarnation
     from .ref import ActorRef
 
 
@@ -44,3 +45,17 @@ class Terminated:
 
 
 WatchEvent: TypeAlias = Restarted | Terminated
+
+
+@final
+@attrs.define(eq=False)
+class Watchers:
+    """Those who watch one actor.
+
+    Attributes:
+        listening: In order of arrival.
+        reason: What ended the last incarnation.
+    """
+
+    listening: dict[Incarnation, None] = attrs.field(factory=dict["Incarnation", None])
+    reason: Exception | None = None

@@ -11,7 +11,7 @@ import attrs
 from .directives import AllDown, AllReady, Exit, Finish, Forget, Start, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .directives import Directive
     from .restart import Backoff, Restart
@@ -104,6 +104,11 @@ class StartOrder(Generic[C]):
     def busy(self) -> bool:
         """Whether children are being stopped or started in turn."""
         return bool(self._leaving) or self._turn is not None
+
+    @property
+    def leaving(self) -> Sequence[C]:
+        """Those who have to be down before anybody else starts; the last of them may be down already."""
+        return self._leaving
 
     # ---- one child
 

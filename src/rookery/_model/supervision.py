@@ -26,7 +26,7 @@ from .restart import Restart, RestartWindow
 from .strategy import AutoShutdown, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .directives import Directive
     from .restart import Backoff, Intensity
@@ -79,6 +79,11 @@ class Supervision(Generic[C]):
     def turn(self) -> C | None:
         """The child whose start that of others waits for, if there is one."""
         return self._order.turn
+
+    @property
+    def leaving(self) -> Sequence[C]:
+        """Children that have to be down before anybody else starts, by their start order."""
+        return self._order.leaving
 
     # ---- starting
 

@@ -10,6 +10,7 @@ Actors that are watched and disturbed:
 
 * ``probe = await spawn_probe(system)`` records what ``probe.ref`` is sent: ``await probe.expect(Note)``.
 * ``crash(ref, error)`` makes an actor crash, whatever it is doing.
+* ``with Faults() as faults:`` makes the nth start, receive, reply or cleanup of chosen actors fail.
 * ``async with no_leaks():`` fails if a task that was started in the block outlives it.
 
 Two modules need packages that rookery itself does not: ``pip install 'rookery[testing]'``.
@@ -22,12 +23,15 @@ from __future__ import annotations
 
 from ._clock import virtual_clock
 from ._crash import crash
+from ._faults import Faults, InjectedFault
 from ._leaks import no_leaks
 from ._order import Shuffle, shuffled
 from ._probe import Probe, spawn_probe
 from ._settle import settle
 
 __all__ = [
+    "Faults",
+    "InjectedFault",
     "Probe",
     "Shuffle",
     "crash",

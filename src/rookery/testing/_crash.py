@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def crash(ref: ActorRef[Any], error: Exception) -> None:
     """Make an actor's current incarnation crash, whatever it is doing.
 
-    Returns at once. The behaviour is cancelled where it waits, or where it waits next; its cleanup runs, and the
-    incarnation counts as crashed with ``error``, even if the behaviour takes no notice. What follows is its
+    Returns at once. The behaviour is cancelled where it waits, or where it waits next, which for one that has messages
+    at hand may be some messages later (`settle` gets it there); its cleanup runs, and the incarnation counts as crashed with ``error``, even if the behaviour takes no notice. What follows is its
     supervisor's business, as for any crash. While it is starting up, it fails to start; while it is stopping, this
     joins what goes wrong on the way.
 

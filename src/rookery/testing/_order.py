@@ -127,6 +127,7 @@ class _Pool:
         self._choices = choices
         self._wakers: list[Callable[[], object]] = []
         self._pumping = False
+        self._soon = None if loop.name == "trio" else asyncio.get_running_loop().call_soon
 
     def __len__(self) -> int:
         return len(self._wakers)
@@ -137,10 +138,10 @@ class _Pool:
         self._wakers.append(waker)
         if not self._pumping:
             self._pumping = True
-            if self.loop.name == "trio":
+            if self._soon is None:
                 trio.lowlevel.spawn_system_task(self._pump, name="rookery.testing: order of wake-ups")
             else:
-                asyncio.get_running_loop().call_soon(self._tick, PASSES)
+                self._soon(self._tick, PASSES)
 
     async def _pump(self) -> None:
         """On trio a task: while it is runnable, nobody takes the loop to be at rest."""
@@ -155,7 +156,8 @@ class _Pool:
             self._let_one_through()
             passes = PASSES
         if self._pumping:
-            asyncio.get_running_loop().call_soon(self._tick, passes - 1)
+            assert self._soon is not None
+            self._soon(self._tick, passes - 1)
 
     @uninterrupted
     def _let_one_through(self) -> None:

@@ -32,8 +32,8 @@ from ._probe import Probe, spawn_probe
 
 try:
     import pytest
-except ImportError as error:
-    raise missing_extra(__name__, "pytest", error) from error
+except ImportError as _error:
+    raise missing_extra(__name__, "pytest", _error) from _error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

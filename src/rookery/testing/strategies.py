@@ -15,8 +15,8 @@ from ._extra import missing_extra
 
 try:
     from hypothesis import strategies as st
-except ImportError as error:
-    raise missing_extra(__name__, "hypothesis", error) from error
+except ImportError as _error:
+    raise missing_extra(__name__, "hypothesis", _error) from _error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,7 +74,8 @@ def messages_of(behaviour: Callable[..., Awaitable[object]] | type[Any], /) -> s
             f"{brief(behaviour)} accepts {'anything' if accepted is None else 'nothing'}, which says nothing about its "
             "messages: annotate it, `ctx: Context[Add | Note]`, or write `messages(Add | Note)`"
         )
-    return st.one_of([messages(cls) for cls in accepted])
+    classes: tuple[type[Any], ...] = accepted
+    return st.one_of([messages(cls) for cls in classes])
 
 
 def priorities() -> st.SearchStrategy[int]:
@@ -110,7 +111,7 @@ def _strategy(of: Any, known: dict[object, st.SearchStrategy[Any]]) -> st.Search
 
 def _applied(hint: Any, of: Any, cls: Any) -> Any:
     """The annotation of a field of ``Box[int]``, which is ``T`` in the class."""
-    given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(of), strict=False))
+    given: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(of), strict=False))
     if isinstance(hint, TypeVar):
         return given.get(hint, hint)
     parameters = getattr(hint, "__parameters__", ())
