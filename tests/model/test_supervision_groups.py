@@ -83,6 +83,18 @@ def test_a_child_that_the_group_brings_back_is_retried() -> None:
     assert supervisor.fails_to_start("a") == ["keep a", "start a"]
 
 
+def test_it_tells_who_has_to_be_down_before_anybody_starts() -> None:
+    """The group, in start order, as long as somebody of it is not."""
+    supervisor = rest_for_one()
+    assert list(supervisor.model.leaving) == []
+    supervisor.crashes("b")
+    assert list(supervisor.model.leaving) == ["b", "c", "d"]
+    supervisor.returns("d")
+    assert list(supervisor.model.leaving) == ["b", "c"]
+    assert supervisor.returns("c") == ["keep c", "start b"]
+    assert list(supervisor.model.leaving) == []
+
+
 def test_a_temporary_child_that_a_sibling_stops_is_not_restarted() -> None:
     """It is told that this is for good, and forgotten, also if it crashes or returns before its turn."""
     supervisor = Supervisor(Strategy.ONE_FOR_ALL).declare("a").declare("s", "t", restart=Restart.TEMPORARY).up()
