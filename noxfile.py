@@ -84,6 +84,13 @@ def run_covered(session: nox.Session) -> None:
         session.run("coverage", "report", "--include=*/_model/*,*/_core/*", "--fail-under=100", env=env)
 
 
+@nox.session(python=COVERED)
+def mutants(session: nox.Session) -> None:
+    """Small changes to the model, each of which its tests have to notice. `-- queue order` changes these modules only."""
+    install(session, "-e", ".", group="mutants")
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
 @nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
     """The tests with the lowest version of everything that pyproject.toml declares for users."""

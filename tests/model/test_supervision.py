@@ -132,6 +132,41 @@ def test_a_significant_child_that_could_not_stop_the_supervisor_is_refused(
     assert supervisor.model.children == []
 
 
+def test_without_options_children_stand_alone() -> None:
+    """None is significant, one for one, no auto-shutdown, and dynamic ones stop one after another."""
+    model: Supervision[str] = Supervision(Intensity(3, per=5.0))
+    model.declare("a", Restart.TRANSIENT)
+    model.start()
+    model.became_ready("a")
+    for child in "xy":
+        model.admit(child, Restart.TRANSIENT)
+        model.became_ready(child)
+    assert model.exited("a", Exit(CRASH), 0.0, 0.5) == [Keep("a", Exit(CRASH)), Start("a", 0.0)]
+    assert model.stop_all() == [Stop("y")]
+
+
+def test_it_tells_whose_start_others_wait_for() -> None:
+    """Nobody's, once it is ready; and a start that nobody waits for is not told."""
+    supervisor = Supervisor().declare("a", "b")
+    supervisor.start()
+    assert supervisor.model.turn == "a"
+    supervisor.ready("a")
+    assert supervisor.model.turn == "b"
+    supervisor.ready("b")
+    assert supervisor.model.turn is None
+    supervisor.admit("x")
+    assert supervisor.model.turn is None
+
+
+def test_it_tells_who_is_its_child() -> None:
+    """Also one that is down, until it is forgotten."""
+    supervisor = Supervisor().declare("a").up()
+    supervisor.returns("a")
+    assert supervisor.model.has("a")
+    supervisor.remove("a")
+    assert not supervisor.model.has("a")
+
+
 # ---- exits
 
 

@@ -74,6 +74,27 @@ def test_children_that_had_finished_start_again_with_the_group() -> None:
     assert supervisor.ready("b") == ["start c"]
 
 
+def test_a_child_that_the_group_brings_back_is_retried() -> None:
+    """Nobody asked for it to start again, so nobody but its supervisor can answer a failure of that."""
+    supervisor = one_for_all()
+    supervisor.returns("a")
+    supervisor.crashes("b")
+    assert supervisor.returns("c") == ["keep c", "start a"]
+    assert supervisor.fails_to_start("a") == ["keep a", "start a"]
+
+
+def test_it_tells_who_has_to_be_down_before_anybody_starts() -> None:
+    """The group, in start order, as long as somebody of it is not."""
+    supervisor = rest_for_one()
+    assert list(supervisor.model.leaving) == []
+    supervisor.crashes("b")
+    assert list(supervisor.model.leaving) == ["b", "c", "d"]
+    supervisor.returns("d")
+    assert list(supervisor.model.leaving) == ["b", "c"]
+    assert supervisor.returns("c") == ["keep c", "start b"]
+    assert list(supervisor.model.leaving) == []
+
+
 def test_a_temporary_child_that_a_sibling_stops_is_not_restarted() -> None:
     """It is told that this is for good, and forgotten, also if it crashes or returns before its turn."""
     supervisor = Supervisor(Strategy.ONE_FOR_ALL).declare("a").declare("s", "t", restart=Restart.TEMPORARY).up()
