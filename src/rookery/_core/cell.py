@@ -149,6 +149,7 @@ class Cell:
             self.last_crash = how.crash
         if interrupt is not None:
             self.engine.interrupt(interrupt)
+        self.engine.tell("exited", self.ref, self.incarnations, how.crash)
         self.owner.exited(self, how)
 
     def nobody_receives(self, crash: Exception | None) -> None:
