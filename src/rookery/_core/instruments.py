@@ -53,8 +53,11 @@ class Instrument:
     ) -> None:
         """The actor has answered a request of ``asker``'s main task, or of anybody else's, with a value or an error."""
 
+    def left(self, ref: ActorRef[Any], incarnation: int) -> None:
+        """The behaviour of an incarnation is over, and its tasks with it; its children are stopped next."""
+
     def exited(self, ref: ActorRef[Any], incarnation: int, crash: Exception | None) -> None:
-        """An incarnation is over, and its tasks and children with it; what follows is said next."""
+        """An incarnation is over, its children too; what follows is said next."""
 
     def crashed(self, ref: ActorRef[Any], incarnation: int, crash: Exception, decision: str) -> None:
         """An incarnation has crashed, and this is what its supervisor does."""
