@@ -163,6 +163,8 @@ class Cell:
             self._turn_everyone_away()
         elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
             self._turn_away(self.mailbox.withdraw(self._asked_from_below))
+        else:
+            self.mailbox.forget()
 
     def will_restart(self, how: Exit) -> None:
         """Another incarnation follows."""

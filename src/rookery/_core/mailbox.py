@@ -322,6 +322,10 @@ class Mailbox(Generic[T]):
         if not self._held:
             self._receivers.grant()
 
+    def forget(self) -> None:
+        """Forget what the system had to say: it was for the incarnation that has ended."""
+        self._queue.clear_urgent()
+
     def unhalt(self) -> None:
         """Let receivers in again."""
         self._halted = None
