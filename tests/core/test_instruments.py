@@ -74,14 +74,17 @@ async def test_a_life_is_heard_from_start_to_end() -> None:
         await ref.stop()
     crash = ref.statistics().last_crash
     assert repr(crash) == "ValueError('boom')"
-    assert recorder.about("started", "ready", "crashed", "restarting", "stopping", "ended") == [
+    assert recorder.about("started", "ready", "left", "exited", "crashed", "stopping", "ended") == [
         ("started", "doubler", 1),
         ("ready", "doubler", 1),
+        ("left", "doubler", 1),
+        ("exited", "doubler", 1, crash),
         ("crashed", "doubler", 1, crash, "restarting"),
-        ("restarting", "doubler", 1, crash),
         ("started", "doubler", 2),
         ("ready", "doubler", 2),
         ("stopping", "doubler"),
+        ("left", "doubler", 2),
+        ("exited", "doubler", 2, None),
         ("ended", "doubler", None),
     ]
 

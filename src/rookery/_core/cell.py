@@ -155,6 +155,7 @@ class Cell:
             self.last_crash = how.crash
         if interrupt is not None:
             self.engine.interrupt(interrupt)
+        self.engine.tell("exited", self.ref, self.incarnations, how.crash)
         self.owner.exited(self, how)
 
     def nobody_receives(self, crash: Exception | None) -> None:
@@ -173,8 +174,6 @@ class Cell:
         """Another incarnation follows."""
         if self._watchers is not None:
             self._watchers.reason = how.crash
-        if self.engine.instruments is not None:
-            self.engine.tell("restarting", self.ref, self.incarnations, how.crash)
         if self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
 

@@ -307,7 +307,8 @@ class Children:
                 if self._hurried:
                     cell.cancel()
             case Finish(ref, how):
-                _cell(ref).finish(how)
+                if (cell := _cell(ref)).state not in FINAL:  # or it waited for its turn to begin a new life
+                    cell.finish(how)
             case Forget(ref):
                 del self._names[_cell(ref).name]
             case Keep(ref, how):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import Enum
 from reprlib import Repr
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+@final
 class _Brief(Repr):
     """As code where there is code for it."""
 
