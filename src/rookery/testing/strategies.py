@@ -92,9 +92,10 @@ def _strategy(of: Any, known: dict[object, st.SearchStrategy[Any]]) -> st.Search
     """
     cls: Any = typing.get_origin(of) or of
     if cls in (typing.Union, types.UnionType):
-        members: list[st.SearchStrategy[Any]] = [_strategy(member, known) for member in typing.get_args(of)]
-        return st.one_of(members)
-    if not (isinstance(cls, type) and attrs.has(cls)):
+        # The first is taken to be the simplest: one that is known already, and so begins anew, would have no end.
+        members = sorted(typing.get_args(of), key=_is_message)
+        return st.one_of([_strategy(member, known) for member in members])
+    if not _is_message(of):
         return st.from_type(of)
     if of not in known:
         known[of] = st.deferred(lambda: built)
@@ -107,6 +108,11 @@ def _strategy(of: Any, known: dict[object, st.SearchStrategy[Any]]) -> st.Search
         made: Callable[..., Any] = cls
         built: st.SearchStrategy[Any] = st.builds(made, **fields)
     return known[of]
+
+
+def _is_message(of: Any) -> bool:
+    cls: Any = typing.get_origin(of) or of
+    return isinstance(cls, type) and attrs.has(cls)
 
 
 def _applied(hint: Any, of: Any, cls: Any) -> Any:
