@@ -11,9 +11,9 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import invariant, run_state_machine_as_test
 
-from rookery import Context, Request, message
+from rookery import Actor, Context, Request, message, request_for
 from rookery._core import ref as ref_module
 from rookery._core.cell import Cell
 from rookery._core.incarnation import Incarnation
@@ -94,16 +94,45 @@ async def counting(ctx: Context[Take]) -> None:
             raise ValueError(item)
 
 
+class Counter(Actor):
+    """Likewise, as a class."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    async def add(self, number: int) -> int:
+        if number == 0:
+            raise ValueError(self.total)
+        self.total += number
+        return self.total
+
+
 class TillMachine(SystemMachine):
     behaviours: ClassVar = {
         till: st.builds(Put, st.integers(0, 3)) | st.builds(Take, st.integers(0, 3)),
         counting: st.builds(Take, st.integers(0, 3)),
+        Counter: st.integers(0, 3).map(lambda number: request_for(Counter.add, number)),
     }
 
 
 def test_ones_own_actors_are_driven_too(loop):
     """They crash, return and answer as they like, and supervision is as it has to be."""
     run(TillMachine, loop, max_examples=EXAMPLES)
+
+
+class NobodyCrashes(SystemMachine):
+    @invariant()
+    def nobody_crashes(self) -> None:
+        assert "crashed" not in self.story.mermaid()
+
+
+def test_a_failure_of_ones_own_invariant_tells_the_story():
+    """As short as can be, for which hypothesis needs some seconds: on one loop only."""
+    with pytest.raises(AssertionError) as failure:
+        run(NobodyCrashes, "trio", max_examples=CAUGHT_WITHIN, derandomize=True, database=None)
+    (story,) = [note for note in failure.value.__notes__ if "sequenceDiagram" in note]
+    assert story.count("crashed on") + story.count("at the start") == 1
+    assert len(story.splitlines()) < 15
 
 
 # ---- tests of the test

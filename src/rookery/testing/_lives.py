@@ -146,11 +146,6 @@ class Lives(Check):
             if life.family is None or not life.family.going_down
         ]
 
-    def behaviour(self, ref: Ref) -> Any:
-        """What it runs."""
-        spec = self._lives[ref].spec
-        return spec and spec.behaviour
-
     def is_gone(self, ref: Ref) -> bool:
         """Whether its behaviour is over."""
         return self._lives[ref].gone

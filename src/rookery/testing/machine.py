@@ -1,7 +1,6 @@
 """A state machine that drives a whole system of actors at random, and checks what has to hold after each step.
 
-It needs Hypothesis: ``pip install 'rookery[testing]'``. A test of rookery itself is two lines, a test of one's own actors
-two more::
+It needs Hypothesis: ``pip install 'rookery[testing]'``. A test of one's own actors among others::
 
     class CalculatorMachine(SystemMachine):
         backend = "asyncio"
@@ -102,15 +101,16 @@ class SystemMachine(RuleBasedStateMachine):
 
     Attributes:
         backend: ``"trio"``, ``"asyncio"`` or ``"uvloop"``.
-        behaviours: Your own, each with a strategy of messages for it. They must not stop or restart others, which is
-            the machine's part.
-        max_actors: How many there may be at a time.
+        behaviours: Your own, async functions or `Actor` classes, each with a strategy of messages for it; requests are
+            asked. They take no further arguments, and must not stop or restart others, which is the machine's
+            part.
+        max_actors: So many are spawned in one example, and perhaps one more tree.
         system: The system; use it inside of `do`.
         story: What has happened so far.
     """
 
     backend: ClassVar[str] = "trio"
-    behaviours: ClassVar[Mapping[Callable[..., Awaitable[object]], st.SearchStrategy[Any]]] = {}
+    behaviours: ClassVar[Mapping[Callable[..., Any], st.SearchStrategy[Any]]] = {}
     max_actors: ClassVar[int] = 60
 
     system: System
@@ -122,6 +122,7 @@ class SystemMachine(RuleBasedStateMachine):
         self._desk = Desk(Log())
         self._traffic, self._lives = Traffic(), Lives(lambda spec: spec.behaviour is worker)
         self._checks: list[Check] = [self._traffic, self._lives, Watches()]
+        self._messages: dict[Ref, st.SearchStrategy[Any]] = {}
         self._waiting: list[Waiting] = []
         self._number = 0
         self._stepped = Stepped(BACKENDS[self.backend])
@@ -174,8 +175,10 @@ class SystemMachine(RuleBasedStateMachine):
     @rule(at=AT, which=AT)
     def spawn_yours(self, at: int, which: int) -> None:
         """One of the behaviours to be tested."""
-        yours = list(self.behaviours)
-        self._spawn(self._owner(at), Plan(behaviour=yours[which % len(yours)]).spec(self._desk))
+        behaviour, messages = list(self.behaviours.items())[which % len(self.behaviours)]
+        spec = Plan(behaviour=behaviour).spec(self._desk)
+        self._messages[spec.ref] = messages
+        self._spawn(self._owner(at), spec)
 
     @precondition(lambda self: self._mine())
     @rule(at=AT, whats=st.lists(st.tuples(WHAT, st.sampled_from([0, 128, 128, 255])), min_size=1, max_size=4))
@@ -205,7 +208,7 @@ class SystemMachine(RuleBasedStateMachine):
     def use(self, at: int, data: st.DataObject) -> None:
         """Send or ask one of yours."""
         ref = self._pick(self._yours(), at)
-        message: Any = data.draw(self.behaviours[self._lives.behaviour(ref)])
+        message: Any = data.draw(self._messages[ref])
         asked = issubclass(type(message), Request)
         use = partial(ref.ask if asked else ref.send, message)
         self.do(f"{'asks' if asked else 'sends to'} {ref.path}", self._wait, "use", ref, use, message)
@@ -459,7 +462,7 @@ class SystemMachine(RuleBasedStateMachine):
         return [ref for ref in self.live() if self._lives.is_ours(ref)]
 
     def _yours(self) -> list[Ref]:
-        return [ref for ref in self.live() if not self._lives.is_ours(ref)]
+        return [ref for ref in self.live() if ref in self._messages]
 
     def _owner(self, at: int) -> Ref | None:
         """Somebody who can have children, or None for the system."""
