@@ -35,7 +35,9 @@ def table() -> dict[str, Costs]:
 @pytest.mark.parametrize("loop", available_loops())
 def test_an_operation_costs_no_more_than_recorded(loop: str, operation: str) -> None:
     """Within a few parts in a hundred. Instructions are counted instead of time, so that this holds on a machine that is busy."""
-    limits = {what: round(cost * (1 + SLACK[what]) + TRIFLE[what], 2) for what, cost in table()[loop][operation].items()}
+    limits = {
+        what: round(cost * (1 + SLACK[what]) + TRIFLE[what], 2) for what, cost in table()[loop][operation].items()
+    }
     costs = measured(loop)[operation]
     dearer = [f"{costs[what]:g} {what}, at most {limit:g}" for what, limit in limits.items() if costs[what] > limit]
     assert not dearer, (

@@ -12,11 +12,13 @@ Actors that are watched and disturbed:
 * ``crash(ref, error)`` makes an actor crash, whatever it is doing.
 * ``with Faults() as faults:`` makes the nth start, receive, reply or cleanup of chosen actors fail.
 * ``async with no_leaks():`` fails if a task that was started in the block outlives it.
+* ``story = Story()``, an instrument, tells what happened as a Mermaid sequence diagram: ``story.mermaid()``.
 
-Two modules need packages that rookery itself does not: ``pip install 'rookery[testing]'``.
+Three modules need packages that rookery itself does not: ``pip install 'rookery[testing]'``.
 
 * `rookery.testing.fixtures` has all of this as fixtures for pytest, with anyio's plugin.
 * `rookery.testing.strategies` has Hypothesis strategies for messages and priorities.
+* `rookery.testing.machine` has `SystemMachine`, which drives a whole system at random and checks what must hold.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from ._leaks import no_leaks
 from ._order import Shuffle, shuffled
 from ._probe import Probe, spawn_probe
 from ._settle import settle
+from .story import Story
 
 __all__ = [
     "Faults",
     "InjectedFault",
     "Probe",
     "Shuffle",
+    "Story",
     "crash",
     "no_leaks",
     "settle",
