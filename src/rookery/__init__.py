@@ -41,6 +41,7 @@ from ._model.messages import Request, message
 from ._model.overflow import Overflow
 from ._model.restart import Backoff, Intensity, Restart
 from ._model.strategy import AutoShutdown, Strategy
+from ._model.wording import at_home as _at_home
 
 __all__ = [
     "Actor",
@@ -98,3 +99,5 @@ __all__ = [
     "supervisor",
     "task",
 ]
+
+_at_home(globals(), __all__)

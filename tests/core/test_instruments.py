@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from rookery import (
+    AskTimeout,
     Context,
     Instrument,
     MailboxFull,
@@ -20,8 +21,15 @@ from rookery import (
     message,
     open_system,
 )
-from rookery._core import cell as cell_module
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """Time passes when everybody waits."""
+    return jumping(anyio_backend)
+
 
 EVENTS = tuple(name for name in vars(Instrument) if not name.startswith("_"))
 
@@ -66,13 +74,17 @@ async def test_a_life_is_heard_from_start_to_end() -> None:
         await ref.stop()
     crash = ref.statistics().last_crash
     assert repr(crash) == "ValueError('boom')"
-    assert recorder.about("started", "ready", "crashed", "stopping", "ended") == [
+    assert recorder.about("started", "ready", "left", "exited", "crashed", "stopping", "ended") == [
         ("started", "doubler", 1),
         ("ready", "doubler", 1),
+        ("left", "doubler", 1),
+        ("exited", "doubler", 1, crash),
         ("crashed", "doubler", 1, crash, "restarting"),
         ("started", "doubler", 2),
         ("ready", "doubler", 2),
         ("stopping", "doubler"),
+        ("left", "doubler", 2),
+        ("exited", "doubler", 2, None),
         ("ended", "doubler", None),
     ]
 
@@ -135,6 +147,19 @@ async def test_blocked_and_refused_messages_are_heard_when_they_arrive_or_not_at
     assert [type(entry[2]) for entry in recorder.about("received")] == [Terminated, int]
 
 
+async def test_a_request_that_is_skipped_is_not_received() -> None:
+    """Its asker has left, so it is a dead letter instead."""
+    recorder = Recorder()
+    async with open_system(instruments=[recorder]) as system:
+        ref = await system.spawn(doubler)
+        await ref.pause()
+        with pytest.raises(AskTimeout):
+            await ref.ask(Double(1), timeout=0)
+        await ref.resume()
+        await settle()
+    assert [entry[0] for entry in recorder.about("sent", "received", "dead_letter")] == ["sent", "dead_letter"]
+
+
 async def test_an_instrument_that_raises_hears_no_more(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and neither the actors nor the other instruments notice."""
 
@@ -160,10 +185,9 @@ async def test_only_instruments_are_instruments() -> None:
 
 
 async def test_an_actor_that_does_not_end_is_heard_and_logged_with_its_stack(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Once; it is waited for all the same, and so is a further task of its."""
-    monkeypatch.setattr(cell_module, "STUCK_AFTER", 0.01)
+    """Once; it is waited for all the same, and so is a further task of its. An owner that waits for it is not stuck."""
     release, recorder = anyio.Event(), Recorder()
 
     async def holding_on() -> None:
@@ -175,17 +199,24 @@ async def test_an_actor_that_does_not_end_is_heard_and_logged_with_its_stack(
         ctx.start_soon(holding_on)
         await holding_on()
 
+    async def owner(ctx: Context[Any]) -> None:
+        await ctx.spawn(child(stubborn).options(stop_timeout=0))
+        await ctx.receive()
+
     class Releasing(Instrument):
         def stuck(self, ref: Any, error: Exception) -> None:
-            release.set()
+            tasks.start_soon(release_later)
+
+    async def release_later() -> None:
+        await anyio.sleep(1)  # the owner's time is over as well then
+        release.set()
 
     with caplog.at_level(logging.ERROR, "rookery.supervision"):
-        async with open_system(instruments=[recorder, Releasing()]) as system:
-            ref = await system.spawn(child(stubborn).options(stop_timeout=0))
-            with anyio.fail_after(5):
-                await ref.stop()
+        async with anyio.create_task_group() as tasks, open_system(instruments=[recorder, Releasing()]) as system:
+            ref = await system.spawn(child(owner).options(stop_timeout=0))
+            await ref.stop()
     (entry,) = recorder.about("stuck")
     (record,) = caplog.records
     assert record.getMessage() == str(entry[2])
-    assert "/stubborn was cancelled 0.01 s ago and has not ended" in str(entry[2])
+    assert "/owner/stubborn was cancelled 5 s ago and has not ended" in str(entry[2])
     assert str(entry[2]).count("await release.wait()") == 2

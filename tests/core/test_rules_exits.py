@@ -65,7 +65,7 @@ async def test_rule_6_an_interrupt_stops_the_tree_in_order_and_leaves_the_block(
             await system.supervise(a, supervisor(b, c, strategy=strategy), d, strategy=strategy)
             held(diary)
             await b.ref.send(interrupt("now"))
-            await anyio.sleep_forever()
+            await anyio.sleep(5)
     assert raised.value.args == ("now",)
     assert diary == ["-b", "-d", "-c", "-a"]
 
@@ -198,7 +198,7 @@ async def test_rule_9_giving_up_stops_all_in_reverse_and_is_a_crash_to_the_super
         assert diary == ["-b", "-c", "-a", "+a", "+b", "+c"]
         crash = inner.ref.statistics().last_crash
         assert isinstance(crash, RestartIntensityExceeded)
-        assert str(crash).startswith("children of /supervisor/inner were restarted more than 1 times in 60 s")
+        assert str(crash).startswith("children of /supervisor/inner needed more than 1 restarts in 60 s")
         assert isinstance(crash.__cause__, ExceptionGroup)
         assert [repr(each) for each in crash.__cause__.exceptions] == ["ValueError(1)", "ValueError(2)"]
         assert d.ref.statistics().restarts == 0
@@ -236,7 +236,7 @@ async def test_rule_9_at_the_root_it_leaves_open_system() -> None:
         assert isinstance(failure, ExceptionGroup)
         (failure,) = failure.exceptions
         assert isinstance(failure, RestartIntensityExceeded)
-        assert f"children of {path} were" in str(failure)
+        assert str(failure).startswith(f"children of {path} ")
         assert failure.__cause__ is not None
         failure = failure.__cause__
     assert isinstance(failure, ExceptionGroup)

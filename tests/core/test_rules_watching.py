@@ -84,17 +84,19 @@ def test_rule_16_past_stop_timeout_plus_a_grace_a_stuck_actor_is_reported_and_wa
         async with open_system() as system, anyio.create_task_group() as tasks:
             top = await system.supervise(a, supervisor(spec, name="inner"), b)
             tasks.start_soon(top.stop)
-            await trio.sleep(7.0 + cells.STUCK_AFTER - 0.1)
-            assert reports(caplog) == []
-            await trio.sleep(0.2)
-            assert len(reports(caplog)) == 1
-            await trio.sleep(10**6)
-            assert (spec.ref.state, a.ref.state, top.state) == (
-                ActorState.STOPPING,
-                ActorState.RUNNING,
-                ActorState.STOPPING,
-            )
-            may_end.set()
+            try:
+                await trio.sleep(7.0 + cells.STUCK_AFTER - 0.1)
+                assert reports(caplog) == []
+                await trio.sleep(0.2)
+                assert len(reports(caplog)) == 1
+                await trio.sleep(10**6)
+                assert (spec.ref.state, a.ref.state, top.state) == (
+                    ActorState.STOPPING,
+                    ActorState.RUNNING,
+                    ActorState.STOPPING,
+                )
+            finally:
+                may_end.set()
             await top.wait_stopped()
             assert {ref.state for ref in (spec.ref, a.ref, top)} == {ActorState.STOPPED}
             times.append(trio.current_time())

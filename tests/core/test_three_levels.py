@@ -299,6 +299,13 @@ async def lives(moments: tuple[int, ...], how: str, place: Any) -> bool:
     return cancellation.done == len(moments)
 
 
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Without asyncio's debug mode, which takes most of the time."""
+    name, options = anyio_backend
+    return name, {key: value for key, value in options.items() if key != "debug"}
+
+
 def hows(anyio_backend: tuple[str, dict[str, Any]]) -> Iterator[str]:
     yield "scope"
     if anyio_backend[0] == "asyncio":

@@ -9,6 +9,7 @@ import pytest
 from rookery import (
     Actor,
     ActorRef,
+    ActorStopped,
     Context,
     NotStarted,
     Restart,
@@ -132,6 +133,29 @@ async def test_a_watch_ends_with_the_incarnation_that_began_it() -> None:
     assert log == []
 
 
+@pytest.mark.parametrize("parent", [False, True], ids=["childless", "with a child"])
+async def test_what_the_last_incarnation_was_to_be_told_does_not_reach_the_next(*, parent: bool) -> None:
+    """It watches anew, and is told once, at once."""
+    told: list[tuple[int, object]] = []
+
+    async def crashing(ctx: Context[Terminated | str], target: ActorRef[Any]) -> None:
+        if parent:
+            await ctx.spawn(fragile)
+        ctx.watch(target)
+        async for item in ctx:
+            if item == "crash":
+                await target.stop()  # while this has the crash in hand
+                raise ValueError
+            told.append((ctx.incarnation, item))
+
+    async with open_system() as system:
+        target = await system.spawn(fragile)
+        ref = await system.spawn(crashing, target)
+        await ref.send("crash")
+        await settle()
+    assert told == [(2, Terminated(target, None))]
+
+
 async def test_only_restarts_or_ends_are_told_if_only_they_are_accepted() -> None:
     """The annotation says what an actor wants to hear."""
     log: list[Any] = []
@@ -149,6 +173,20 @@ async def test_only_restarts_or_ends_are_told_if_only_they_are_accepted() -> Non
         await target.stop()
         await settle()
     assert log == [Terminated(target, None)]
+
+
+async def test_an_actor_that_has_ended_watches_nobody() -> None:
+    """Its context may live on, in somebody's hands."""
+    contexts: list[Context[Terminated]] = []
+
+    async def brief(ctx: Context[Terminated]) -> None:
+        contexts.append(ctx)
+
+    async with open_system() as system:
+        target = await system.spawn(fragile)
+        await (await system.spawn(brief)).wait_stopped()
+        with pytest.raises(ActorStopped, match="/brief has ended and can watch nobody"):
+            contexts[0].watch(target)
 
 
 async def test_an_actor_class_has_hooks_for_events() -> None:

@@ -72,7 +72,8 @@ def test_a_message_of_an_accepted_type_passes(accepted: Accepted) -> None:
         (
             (),
             "/actor accepts no messages, not int (3): annotate its behaviour with `Context[int]`, or give its class a "
-            "public coroutine method; what `task(fn)` has adopted takes no messages at all",
+            "public coroutine method; what `task(fn)` has adopted takes no messages at all, and of a supervisor its "
+            "children do: `sup[spec].send(...)`",
         ),
         (
             (ADD.message, str),

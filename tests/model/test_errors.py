@@ -9,14 +9,19 @@ import pytest
 
 from rookery._model import errors
 
-ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
+ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.RookeryError)]
+
+
+def test_nothing_else_is_an_error_here() -> None:
+    """Whatever is raised on purpose is found under the one root."""
+    assert [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls not in ALL] == []
 
 
 @pytest.mark.parametrize("cls", ALL)
 def test_every_error_has_the_one_root(cls: type[Exception]) -> None:
     """``except RookeryError`` catches them all, and none is a base exception."""
-    assert issubclass(cls, errors.RookeryError)
     assert issubclass(cls, Exception)
+    assert cls.__module__ == "rookery"
 
 
 @pytest.mark.parametrize(

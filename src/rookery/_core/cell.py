@@ -155,6 +155,7 @@ class Cell:
             self.last_crash = how.crash
         if interrupt is not None:
             self.engine.interrupt(interrupt)
+        self.engine.tell("exited", self.ref, self.incarnations, how.crash)
         self.owner.exited(self, how)
 
     def nobody_receives(self, crash: Exception | None) -> None:
@@ -449,8 +450,9 @@ class Cell:
         return asker is not None and asker.path.startswith(f"{self.path}/")
 
     def _stopped(self) -> ActorStopped:
+        state = self.state.value if self.state is ActorState.STOPPING or self.state in FINAL else "ending"
         how = f" ({brief(self.last_crash)})" if self.state is ActorState.FAILED else ""
-        return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
+        return ActorStopped(f"{self.path} is {state}{how} and takes no more messages")
 
     def _start_timed_out(self) -> None:
         assert self._incarnation is not None, "whose end cancels the alarm"

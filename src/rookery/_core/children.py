@@ -26,7 +26,7 @@ from .crash_report import decided, log_crash
 from .own_loop import check_own_loop
 from .ref import bind, cell_of
 from .spec import as_spec
-from .supervisor import supervisor
+from .supervisor import Supervising, supervisor
 from .waiting import Latch
 from .within import within_actor
 
@@ -110,8 +110,7 @@ class Children:
         except BaseException:
             cell.abandon_start()
             raise
-        if cell.start_error is not None:
-            raise StartFailed(f"{cell.path} did not start: {brief(cell.start_error)}") from cell.start_error
+        _check_started(cell)
         return cell.ref
 
     @uninterrupted
@@ -159,6 +158,11 @@ class Children:
         name = spec.name
         if name not in self._names:
             return name
+        if spec.settings.name is not None and _cell(self._names[name]).state in FINAL:
+            raise DuplicateName(
+                f"{self._prefix}{name} has ended and is kept by its supervisor, which may start it again: choose another "
+                "name, or `await sup.remove_child(ref)`, or `await sup.restart_child(ref)` to have it back"
+            )
         if spec.settings.name is not None:
             raise DuplicateName(
                 f"{self._prefix}{name} is alive: names are unique among live siblings; choose another, or "
@@ -195,8 +199,7 @@ class Children:
         started = cell.await_start()
         self._carry_out(directives)
         await started.wait()
-        if cell.start_error is not None:
-            raise StartFailed(f"{cell.path} did not start: {brief(cell.start_error)}") from cell.start_error
+        _check_started(cell)
 
     async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
         """Start a supervisor as a child; see `Spawner.supervise`."""
@@ -304,7 +307,8 @@ class Children:
                 if self._hurried:
                     cell.cancel()
             case Finish(ref, how):
-                _cell(ref).finish(how)
+                if (cell := _cell(ref)).state not in FINAL:  # or it waited for its turn to begin a new life
+                    cell.finish(how)
             case Forget(ref):
                 del self._names[_cell(ref).name]
             case Keep(ref, how):
@@ -312,7 +316,9 @@ class Children:
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
             case AbortStart(ref, how):
-                self._failure = StartFailed(f"{self.path} did not start, because {_cell(ref).path} did not")
+                self._failure = StartFailed(
+                    f"{self.path} did not start, because {_cell(ref).path} did not: {brief(how.crash)}"
+                )
                 self._failure.__cause__ = how.crash
             case AllReady():
                 self._on_ready()
@@ -350,7 +356,7 @@ class Children:
         limit = self._options.intensity
         last = f"; the last crash: {brief(crashes[-1])}" if crashes else ""
         failure = RestartIntensityExceeded(
-            f"children of {self.path} were restarted more than {limit.max_restarts} times in {limit.per} s{last}"
+            f"children of {self.path} needed more than {limit.max_restarts} restarts in {limit.per} s{last}"
         )
         failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", crashes) if crashes else None
         return failure
@@ -367,6 +373,15 @@ def _cell(ref: ActorRef[Any]) -> Cell:
     cell = cell_of(ref)
     assert cell is not None, "which every child has"
     return cell
+
+
+def _check_started(cell: Cell) -> None:
+    """Raise `StartFailed` if it did not start."""
+    error = cell.start_error
+    if isinstance(error, StartFailed) and isinstance(cell.spec.behaviour, Supervising):
+        raise error  # it says which child did not, and why
+    if error is not None:
+        raise StartFailed(f"{cell.path} did not start: {brief(error)}") from error
 
 
 def _check_free(spec: ChildSpec[Any]) -> None:

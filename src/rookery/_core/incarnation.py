@@ -95,6 +95,7 @@ class Incarnation:
         self._settle(crash)
         self._end_watches()
         cell.nobody_receives(crash)
+        cell.engine.tell("left", cell.ref, self.number)
         await self._end_children()
         crash = self._crash()
         cell.incarnation_ended(self._exit(crash), self._interrupt)
@@ -180,6 +181,7 @@ class Incarnation:
     def _end_watches(self) -> None:
         for cell in self._watched or ():
             cell.remove_watcher(self)
+        self.cell.mailbox.forget_events()
 
     def family(self) -> Children:
         """The children of this incarnation.

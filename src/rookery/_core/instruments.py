@@ -53,6 +53,15 @@ class Instrument:
     ) -> None:
         """The actor has answered a request of ``asker``'s main task, or of anybody else's, with a value or an error."""
 
+    def left(self, ref: ActorRef[Any], incarnation: int) -> None:
+        """The behaviour of an incarnation is over, and its tasks with it; its children are stopped next."""
+
+    def exited(self, ref: ActorRef[Any], incarnation: int, crash: Exception | None) -> None:
+        """An incarnation is over, its children too: by a crash, or because it returned, or had to go with a sibling.
+
+        What follows is said next: that it has crashed, that another has started, that the actor has ended.
+        """
+
     def crashed(self, ref: ActorRef[Any], incarnation: int, crash: Exception, decision: str) -> None:
         """An incarnation has crashed, and this is what its supervisor does."""
 

@@ -324,6 +324,10 @@ class Mailbox(Generic[T]):
         if not self._held:
             self._receivers.grant()
 
+    def forget_events(self) -> None:
+        """What `tell` added was for an incarnation that has ended."""
+        self._queue.clear_urgent()
+
     def unhalt(self) -> None:
         """Let receivers in again."""
         self._halted = None
@@ -331,12 +335,8 @@ class Mailbox(Generic[T]):
 
     @uninterrupted
     def withdraw(self, chosen: Callable[[T], bool] = lambda _: True) -> list[tuple[T, int]]:
-        """Take out what is chosen, by default everything, with priorities, in the order of `get`.
-
-        What the system had to say is forgotten: it was for the incarnation that has ended.
-        """
+        """Take out what is chosen, by default everything, with priorities, in the order of `get`."""
         withdrawn: list[tuple[T, int]] = []
-        self._queue.clear_urgent()
         for item, priority in self._queue.clear():
             if chosen(item):
                 withdrawn.append((item, priority))

@@ -101,11 +101,12 @@ class Spawner(ABC):
     ) -> SupervisorRef:
         """Start a supervisor with these children, and wait until all of them are ready.
 
-        The same as to ``spawn`` a `supervisor`, which says what the arguments mean.
+        The same as to ``spawn`` a `supervisor`, which says what the arguments mean. If this call is cancelled, the
+        children are stopped again, each within its ``stop_timeout``, also the one that is starting.
 
         Raises:
             StartFailed: if one of the children does not become ready; the others are stopped again. What it raised
-                is the ``__cause__`` of the ``__cause__``.
+                is the ``__cause__``.
             DuplicateName, ActorStopped, TypeError, ValueError, SpawnFromWithin, WrongLoop: as `supervisor` and `spawn`.
         """
         return await self._family().supervise(

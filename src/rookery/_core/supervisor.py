@@ -55,7 +55,7 @@ class SupervisorRef(ActorRef[Never], Spawner):
         if not isinstance(spec, ChildSpec):
             raise TypeError(f"a child is looked up by its spec, got {brief(spec)}: write `sup[spec]`")
         family = self._started().children
-        if not (spec in _declared(self) or (family is not None and family.has(spec.ref))):
+        if not (spec in _declared(self) if family is None else family.has(spec.ref)):
             raise UnknownActor(
                 f"{spec!r} is not a child of {self.name}: `sup.children()` are, `sup.spawn(spec)` makes it one"
             )
@@ -199,9 +199,12 @@ def _check(specs: tuple[ChildSpec[Any], ...], options: SupervisorOptions) -> Non
         if not isinstance(spec, ChildSpec):
             raise _no_spec(spec)
         name = spec.settings.name
-        if spec in seen or name in names:
+        if spec in seen:
+            raise DuplicateName(f"{spec!r} is given twice: `spec.options()` makes another child of it")
+        if name in names:
             raise DuplicateName(
-                f"{spec!r} is given twice: `spec.options(name=...)` makes another child of it, with a name of its own"
+                f"two children are called {name!r}: names are unique among siblings; choose another, or leave it out to "
+                "have one numbered"
             )
         seen.add(spec)
         if name is not None:
