@@ -157,17 +157,16 @@ def copy_of_the_tree() -> Iterator[None]:
             yield
 
 
-def main(modules: list[str]) -> str | None:
+def main(chosen: list[str]) -> str | None:
     """What is wrong, if anything is."""
-    modules = modules or sorted(file.stem for file in Path(ROOT, MODEL).glob("[!_]*.py"))
     with copy_of_the_tree():
-        counts, found = zip(*report(modules), strict=True)
+        counts, found = zip(*report(chosen or sorted(file.stem for file in MODEL.glob("[!_]*.py"))), strict=True)
     survivors = [survivor for of_module in found for survivor in of_module]
     rate = 1 - len(survivors) / sum(counts)
     print(f"{sum(counts)} mutants, {len(survivors)} survivors: {rate:.1%} killed")
     if unlisted := set(survivors) - listed().keys():
         return f"{len(unlisted)} survivors are not listed"
-    return None if rate >= FLOOR else f"fewer than {FLOOR:.0%} are killed"
+    return None if chosen or rate >= FLOOR else f"fewer than {FLOOR:.0%} are killed"  # the floor is for the whole
 
 
 if __name__ == "__main__":

@@ -20,12 +20,17 @@ from rookery._model.methods import MethodRequest
 MODULES = [
     importlib.import_module(f"rookery._model.{found.name}") for found in pkgutil.iter_modules(rookery._model.__path__)
 ]
-CLASSES = [
-    value
-    for module in MODULES
-    for value in vars(module).values()
-    if inspect.isclass(value) and value.__module__ == module.__name__
-]
+
+
+def is_ours(value: Any) -> bool:
+    """Whether rookery defines it: what is public says that it lives in `rookery` itself."""
+    return value.__module__.partition(".")[0] == "rookery"
+
+
+CLASSES = sorted(
+    {value for module in MODULES for value in vars(module).values() if inspect.isclass(value) and is_ours(value)},
+    key=lambda cls: cls.__qualname__,
+)
 BASES = {Request, MethodRequest}
 """The classes that are made to be inherited from, beside the errors. An enum with members cannot be."""
 
@@ -35,7 +40,7 @@ def functions() -> Iterator[FunctionType]:
     for holder in (*MODULES, *CLASSES):
         for name, value in vars(holder).items():
             made = inspect.isclass(holder) and attrs.has(holder) and name.startswith("__")
-            if isinstance(value, FunctionType) and value.__module__.startswith("rookery._model.") and not made:
+            if isinstance(value, FunctionType) and is_ours(value) and not made:
                 yield value
 
 

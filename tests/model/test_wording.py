@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rookery._model.wording import brief
+
+
+class Colour(Enum):
+    RED = 1
 
 
 class Shown:
@@ -30,6 +36,20 @@ def test_at_most_two_hundred_characters_are_shown(text: str) -> None:
         else:
             assert len(brief(value)) == 200
             assert "..." in brief(value)
+
+
+def test_a_member_of_an_enum_is_shown_as_code() -> None:
+    """Unless its class says how it is shown."""
+
+    class Own(Enum):
+        HERE = 1
+
+        def __str__(self) -> str:
+            return "over there"
+
+    assert brief(Colour.RED) == "Colour.RED"
+    assert brief([Colour.RED]) == "[Colour.RED]"
+    assert brief(Own.HERE) == repr(Own.HERE)
 
 
 def test_a_value_that_cannot_be_shown_is_shown_nevertheless() -> None:
