@@ -153,6 +153,8 @@ class Cell:
         self._incarnation = None
         if how.crash is not None:
             self.last_crash = how.crash
+        if self._watchers is not None:
+            self._watchers.reason = how.crash
         if interrupt is not None:
             self.engine.interrupt(interrupt)
         self.engine.tell("exited", self.ref, self.incarnations, how.crash)
@@ -170,10 +172,8 @@ class Cell:
         elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
             self._turn_away(self.mailbox.withdraw(self._asked_from_below))
 
-    def will_restart(self, how: Exit) -> None:
+    def will_restart(self) -> None:
         """Another incarnation follows."""
-        if self._watchers is not None:
-            self._watchers.reason = how.crash
         if self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
 

@@ -24,21 +24,24 @@ from ._parking import uninterrupted
 from .cell import Cell
 from .crash_report import decided, log_crash
 from .own_loop import check_own_loop
-from .ref import bind, cell_of
+from .ref import ActorRef, bind, cell_of
 from .spec import as_spec
 from .supervisor import Supervising, supervisor
 from .waiting import Latch
 from .within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .._model.directives import Directive, Exit
     from .._model.options import SupervisorOptions
     from .engine import Engine
-    from .ref import ActorRef
     from .spec import ChildSpec
     from .supervisor import SupervisorRef
+
+
+KEPT_ERRORS: Final = 100
+"""How many errors of children that were being stopped are kept until somebody raises them; all of them are logged."""
 
 
 @final
@@ -74,7 +77,7 @@ class Children:
         """
         self.path: Final = path
         self.down: Final = Latch(engine.loop)
-        self.stop_errors: Final[list[Exception]] = []
+        self.stop_errors: Final[deque[Exception]] = deque(maxlen=KEPT_ERRORS)
         self._engine = engine
         self._options = options
         self._policy: Supervision[ActorRef[Any]] = Supervision(
@@ -134,7 +137,8 @@ class Children:
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
         check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
-            raise ActorStopped(f"{self.path} is stopping and can have no more children")
+            how = "is stopping" if self._failure is None else "has given up its own"
+            raise ActorStopped(f"{self.path} {how} and can have no more children")
         if self._policy.turn is not None:
             self._refuse_deadlock(f"spawn {spec.name}")
         settings = spec.settings
@@ -192,6 +196,8 @@ class Children:
         """Start one child again and wait until it is ready; see `SupervisorRef.restart_child`."""
         cell = self._own(ref, "restart_child")
         cell.refuse_from_within()
+        if self._policy.stopping:
+            raise ActorStopped(f"{self.path} is stopping and starts nobody again")
         self._refuse_deadlock(f"restart {cell.name}")
         directives = self._policy.restart(ref)
         if cell.state in FINAL:  # a new life, which may have to wait for its turn
@@ -204,6 +210,8 @@ class Children:
     async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
         """Start a supervisor as a child; see `Spawner.supervise`."""
         spec = supervisor(*specs, **options)
+        for each in specs:
+            _check_free(each)
         await self.spawn(spec, (), None)
         return spec.ref
 
@@ -224,6 +232,8 @@ class Children:
 
     def _own(self, ref: ActorRef[Any], call: str) -> Cell:
         check_own_loop(self._engine.loop, self.path, f"run(sup.{call}, ref)")
+        if not isinstance(ref, ActorRef):
+            raise TypeError(f"{call}() takes the reference of a child, got {brief(ref)}: write `sup.{call}(spec.ref)`")
         if not self._policy.has(ref):
             raise UnknownActor(f"{call}(): {ref!r} is not a child of {self.path}; `sup.children()` are")
         return _cell(ref)
@@ -255,8 +265,13 @@ class Children:
         An `ActorStopped` follows from the stop itself: the child used one that was stopped before it.
         """
         _, own = ExceptionGroup("", [crash]).split(ActorStopped)
-        if own is not None and cell.spec.settings.restart is not Restart.TEMPORARY:
-            self.stop_errors.append(crash)
+        if own is not None:
+            self.keep_stop_errors(cell, [crash])
+
+    def keep_stop_errors(self, cell: Cell, errors: Iterable[Exception]) -> None:
+        """To be raised when this owner ends: what a child, or somebody below it, raised while it was stopped."""
+        if cell.spec.settings.restart is not Restart.TEMPORARY:
+            self.stop_errors.extend(errors)
 
     # ---- stopping
 
@@ -311,8 +326,8 @@ class Children:
                     cell.finish(how)
             case Forget(ref):
                 del self._names[_cell(ref).name]
-            case Keep(ref, how):
-                _cell(ref).will_restart(how)
+            case Keep(ref):
+                _cell(ref).will_restart()
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
             case AbortStart(ref, how):
@@ -354,11 +369,11 @@ class Children:
 
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
         limit = self._options.intensity
-        last = f"; the last crash: {brief(crashes[-1])}" if crashes else ""
+        last = f"; the last crash: {brief(_innermost(crashes[-1]))}" if crashes else ""
         failure = RestartIntensityExceeded(
             f"children of {self.path} needed more than {limit.max_restarts} restarts in {limit.per} s{last}"
         )
-        failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", crashes) if crashes else None
+        failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", _told_once(crashes)) if crashes else None
         return failure
 
 
@@ -375,11 +390,27 @@ def _cell(ref: ActorRef[Any]) -> Cell:
     return cell
 
 
+def _told_once(crashes: Sequence[Exception]) -> list[Exception]:
+    """Of supervisors that gave up, the last one only says why: else each level would multiply the one below it."""
+    return [*map(_without_cause, crashes[:-1]), crashes[-1]]
+
+
+def _without_cause(crash: Exception) -> Exception:
+    return RestartIntensityExceeded(*crash.args) if isinstance(crash, RestartIntensityExceeded) else crash
+
+
+def _innermost(crash: Exception) -> Exception:
+    """What made a supervisor give up, or one below it."""
+    while isinstance(crash, RestartIntensityExceeded) and isinstance(crash.__cause__, ExceptionGroup):
+        crash = crash.__cause__.exceptions[-1]
+    return crash
+
+
 def _check_started(cell: Cell) -> None:
     """Raise `StartFailed` if it did not start."""
     error = cell.start_error
     if isinstance(error, StartFailed) and isinstance(cell.spec.behaviour, Supervising):
-        raise error  # it says which child did not, and why
+        raise StartFailed(*error.args) from error.__cause__  # it says which child did not, and why
     if error is not None:
         raise StartFailed(f"{cell.path} did not start: {brief(error)}") from error
 
