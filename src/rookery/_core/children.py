@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, assert_never, final
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast, final
 
 from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
 from .._model.errors import (
@@ -401,8 +401,8 @@ def _without_cause(crash: Exception) -> Exception:
 
 def _innermost(crash: Exception) -> Exception:
     """What made a supervisor give up, or one below it."""
-    while isinstance(crash, RestartIntensityExceeded) and isinstance(crash.__cause__, ExceptionGroup):
-        crash = crash.__cause__.exceptions[-1]
+    while isinstance(crash, RestartIntensityExceeded) and crash.__cause__ is not None:
+        crash = cast("ExceptionGroup[Exception]", crash.__cause__).exceptions[-1]
     return crash
 
 
