@@ -7,6 +7,8 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, assert_never, cast, final
 
+import anyio
+
 from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
 from .._model.errors import (
     ActorStopped,
@@ -16,7 +18,7 @@ from .._model.errors import (
     StartFailed,
     UnknownActor,
 )
-from .._model.lifecycle import FINAL
+from .._model.lifecycle import FINAL, ActorState
 from .._model.restart import Restart
 from .._model.supervision import Supervision
 from .._model.wording import brief
@@ -31,7 +33,7 @@ from .waiting import Latch
 from .within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from .._model.directives import Directive, Exit
     from .._model.options import SupervisorOptions
@@ -96,6 +98,10 @@ class Children:
         self._todo: deque[Directive[ActorRef[Any]]] = deque()
         self._busy = False
         self._hurried = False
+        self._group = self._policy.leaving  # the one whose waits were ended last
+        self._starters: dict[
+            anyio.CancelScope, Cell
+        ] = {}  # who waits for a start here, though it is a child or below one
 
     @property
     def cells(self) -> list[Cell]:
@@ -109,7 +115,7 @@ class Children:
         """Start a child and wait until it is ready; see `Spawner.spawn`."""
         cell = self._admit(as_spec(behaviour, args, name))
         try:
-            await cell.started.wait()
+            await self._until_started(cell.started, f"spawn {cell.name}")
         except BaseException:
             cell.abandon_start()
             raise
@@ -141,6 +147,7 @@ class Children:
             raise ActorStopped(f"{self.path} {how} and can have no more children")
         if self._policy.turn is not None:
             self._refuse_deadlock(f"spawn {spec.name}")
+        self._refuse_leaving(f"spawn {spec.name}")
         settings = spec.settings
         if settings.significant:
             self._options.auto_shutdown.check_significant(settings.restart)
@@ -189,6 +196,40 @@ class Children:
                 f"can {what}: call `ctx.ready()` first"
             )
 
+    def _refuse_leaving(self, what: str) -> None:
+        """A child that has to go before anybody starts cannot itself wait for a start; nor can an actor below it."""
+        inside = self._inside()
+        if inside is not None and not self._policy.stopping and self.awaits_end_of(inside.path):
+            raise self._cannot_wait(inside, what)
+
+    def _inside(self) -> Cell | None:
+        """The actor whose code is running, if that is one of the children or lives below one."""
+        inside = within_actor.get()
+        if inside is None or inside.engine is not self._engine or not inside.path.startswith(self._prefix):
+            return None
+        return inside
+
+    def _cannot_wait(self, inside: Cell, what: str) -> ActorStopped:
+        return ActorStopped(
+            f"{inside.path} is stopped because it, or who is above it, is restarted with its siblings, and {self.path} can "
+            f"{what} only after that: do so from the next incarnation"
+        )
+
+    def _until_started(self, started: Latch, what: str) -> Awaitable[None]:
+        inside = self._inside()
+        return started.wait() if inside is None else self._wait_from_inside(started, inside, what)
+
+    async def _wait_from_inside(self, started: Latch, inside: Cell, what: str) -> None:
+        """Wait for a start until who waits has to go before that."""
+        with anyio.CancelScope() as scope:
+            self._starters[scope] = inside
+            try:
+                await started.wait()
+            finally:
+                del self._starters[scope]
+        if scope.cancelled_caught:
+            raise self._cannot_wait(inside, what)
+
     # ---- requests
 
     @uninterrupted
@@ -199,12 +240,13 @@ class Children:
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and starts nobody again")
         self._refuse_deadlock(f"restart {cell.name}")
+        self._refuse_leaving(f"restart {cell.name}")
         directives = self._policy.restart(ref)
         if cell.state in FINAL:  # a new life, which may have to wait for its turn
             cell = self._have(cell.spec, cell.name)
         started = cell.await_start()
         self._carry_out(directives)
-        await started.wait()
+        await self._until_started(started, f"restart {cell.name}")
         _check_started(cell)
 
     async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
@@ -309,6 +351,8 @@ class Children:
                 self._do(todo.popleft())
         finally:
             self._busy = False
+        if self._policy.leaving is not self._group:
+            self._end_vain_waits()
 
     def _do(self, directive: Directive[ActorRef[Any]]) -> None:
         match directive:
@@ -317,8 +361,8 @@ class Children:
             case Stop(ref, for_good):
                 cell = _cell(ref)
                 cell.begin_stop(for_good=for_good)
-                if not for_good:
-                    self._end_asks_from(cell)
+                if not for_good and self._policy.leaving:
+                    cell.end_vain_waits()
                 if self._hurried:
                     cell.cancel()
             case Finish(ref, how):
@@ -355,12 +399,19 @@ class Children:
         """Whether whoever is restarted here begins only after that actor has ended: it has to go, or lives below who has."""
         return any(f"{path}/".startswith(f"{_cell(ref).path}/") for ref in self._policy.leaving)
 
-    def _end_asks_from(self, cell: Cell) -> None:
-        """What a child that has to go, or an actor below it, has asked of a sibling that begins again only afterwards."""
-        for each in (cell, *descendants(cell.children)):
-            ask = each.asking
-            if ask is not None and ask.target.owner is self and ask.target.begins_after(each):
-                ask.target.turn_away(ask)
+    def _end_vain_waits(self) -> None:
+        """A group has to go: whoever of it, or below it, waits for a child that begins again only afterwards is told.
+
+        For children that are told to stop later, that follows their `Stop`.
+        """
+        self._group = self._policy.leaving
+        if self._group and not self._policy.stopping:
+            for cell in self.cells:
+                if cell.state is ActorState.RESTARTING:
+                    cell.end_vain_waits()
+            for scope, inside in self._starters.items():
+                if self.awaits_end_of(inside.path):
+                    scope.cancel()
 
     def _all_down(self) -> None:
         self.down.set()
