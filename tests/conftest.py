@@ -45,7 +45,7 @@ settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.e
 settings.register_profile(
     "nightly",
     deadline=None,
-    max_examples=2000,
+    max_examples=10_000,
     stateful_step_count=100,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

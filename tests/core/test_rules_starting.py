@@ -28,7 +28,14 @@ from rookery import (
     open_system,
     supervisor,
 )
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """Time passes when everybody waits."""
+    return jumping(anyio_backend)
 
 
 async def broken(ctx: Context[Any], error: Exception) -> None:

@@ -158,23 +158,32 @@ async def test_what_the_last_incarnation_was_to_be_told_does_not_reach_the_next(
     assert told == [(2, Terminated(target, None))]
 
 
-async def test_only_restarts_or_ends_are_told_if_only_they_are_accepted() -> None:
-    """The annotation says what an actor wants to hear."""
+async def test_who_watches_has_to_accept_ends_and_is_told_of_restarts_if_it_accepts_them() -> None:
+    """A watch ends with the `Terminated`: whoever could not be told would take it for going on."""
     log: list[Any] = []
+    refused: list[str] = []
 
     async def ends_only(ctx: Context[Terminated], target: ActorRef[Any]) -> None:
         ctx.watch(target)
         async for item in ctx:
             log.append(item)  # noqa: PERF401  # one by one, as they come
 
+    async def restarts_only(ctx: Context[Restarted], target: ActorRef[Any]) -> None:
+        with pytest.raises(TypeError, match=r"/restarts_only watches /fragile.*Terminated") as caught:
+            ctx.watch(target)
+        refused.append(str(caught.value))
+        await ctx.receive()
+
     async with open_system() as system:
         target = await system.spawn(fragile)
         await system.spawn(ends_only, target)
+        await system.spawn(restarts_only, target)
         await target.send(ValueError())
         await settle()
         await target.stop()
         await settle()
     assert log == [Terminated(target, None)]
+    assert len(refused) == 1
 
 
 async def test_an_actor_that_has_ended_watches_nobody() -> None:
