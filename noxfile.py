@@ -63,12 +63,15 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests on each Python that is installed, under branch coverage on the first. Arguments go to pytest."""
+    """The tests on each Python that is installed. Arguments go to pytest.
+
+    Under branch coverage, and with all examples, on the first; with a fifth of the examples on the others.
+    """
     install(session, "-e", EVERYTHING, group="tests")
     if session.python == COVERED:
         run_covered(session)
     else:
-        session.run("pytest", *session.posargs)
+        session.run("pytest", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
 
 
 def run_covered(session: nox.Session) -> None:

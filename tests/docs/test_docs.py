@@ -32,9 +32,10 @@ def blocks(page: Path) -> list[Block]:
 @pytest.fixture(autouse=True)
 def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block may say where its crashes are logged, as programs do; it says so for itself only."""
-    logger = logging.getLogger("rookery.supervision")
-    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
-    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    for logger in (logging.getLogger("rookery"), logging.getLogger("rookery.supervision")):
+        monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+        monkeypatch.setattr(logger, "propagate", logger.propagate)
+        monkeypatch.setattr(logger, "level", logger.level)
 
 
 @pytest.mark.parametrize(

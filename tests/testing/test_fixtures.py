@@ -37,7 +37,7 @@ def run(pytester: pytest.Pytester):
 
     def run(tests: str, *arguments: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + textwrap.dedent(tests))
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
 
     return run
 
