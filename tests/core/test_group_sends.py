@@ -496,7 +496,7 @@ async def test_a_newcomer_behind_one_who_has_to_leave_gets_its_place(why: str) -
         if why == "refused":
             senders.refuse("a")
         else:
-            (sender,) = senders.box._blocked or ()  # pyright: ignore[reportPrivateUsage]
+            (sender,) = senders.box._blocked or {}  # pyright: ignore[reportPrivateUsage]
             sender.place.vacate()  # as its alarm does
         senders.box.get_nowait()
         await senders.box.put("b")
