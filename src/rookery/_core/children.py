@@ -115,7 +115,7 @@ class Children:
         """Start a child and wait until it is ready; see `Spawner.spawn`."""
         cell = self._admit(as_spec(behaviour, args, name))
         try:
-            await self._until_started(cell.started, f"spawn {cell.name}")
+            await self._until_started(cell.started, "spawn", cell)
         except BaseException:
             cell.abandon_start()
             raise
@@ -147,7 +147,8 @@ class Children:
             raise ActorStopped(f"{self.path} {how} and can have no more children")
         if self._policy.turn is not None:
             self._refuse_deadlock(f"spawn {spec.name}")
-        self._refuse_leaving(f"spawn {spec.name}")
+        if self._policy.leaving:
+            self._refuse_leaving("spawn", spec.name)
         settings = spec.settings
         if settings.significant:
             self._options.auto_shutdown.check_significant(settings.restart)
@@ -196,11 +197,11 @@ class Children:
                 f"can {what}: call `ctx.ready()` first"
             )
 
-    def _refuse_leaving(self, what: str) -> None:
+    def _refuse_leaving(self, what: str, name: str) -> None:
         """A child that has to go before anybody starts cannot itself wait for a start; nor can an actor below it."""
         inside = self._inside()
         if inside is not None and not self._policy.stopping and self.awaits_end_of(inside.path):
-            raise self._cannot_wait(inside, what)
+            raise self._cannot_wait(inside, what, name)
 
     def _inside(self) -> Cell | None:
         """The actor whose code is running, if that is one of the children or lives below one."""
@@ -209,17 +210,17 @@ class Children:
             return None
         return inside
 
-    def _cannot_wait(self, inside: Cell, what: str) -> ActorStopped:
+    def _cannot_wait(self, inside: Cell, what: str, name: str) -> ActorStopped:
         return ActorStopped(
             f"{inside.path} is stopped because it, or who is above it, is restarted with its siblings, and {self.path} can "
-            f"{what} only after that: do so from the next incarnation"
+            f"{what} {name} only after that: do so from the next incarnation"
         )
 
-    def _until_started(self, started: Latch, what: str) -> Awaitable[None]:
+    def _until_started(self, started: Latch, what: str, cell: Cell) -> Awaitable[None]:
         inside = self._inside()
-        return started.wait() if inside is None else self._wait_from_inside(started, inside, what)
+        return started.wait() if inside is None else self._wait_from_inside(started, inside, what, cell.name)
 
-    async def _wait_from_inside(self, started: Latch, inside: Cell, what: str) -> None:
+    async def _wait_from_inside(self, started: Latch, inside: Cell, what: str, name: str) -> None:
         """Wait for a start until who waits has to go before that."""
         with anyio.CancelScope() as scope:
             self._starters[scope] = inside
@@ -228,7 +229,7 @@ class Children:
             finally:
                 del self._starters[scope]
         if scope.cancelled_caught:
-            raise self._cannot_wait(inside, what)
+            raise self._cannot_wait(inside, what, name)
 
     # ---- requests
 
@@ -240,13 +241,13 @@ class Children:
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and starts nobody again")
         self._refuse_deadlock(f"restart {cell.name}")
-        self._refuse_leaving(f"restart {cell.name}")
+        self._refuse_leaving("restart", cell.name)
         directives = self._policy.restart(ref)
         if cell.state in FINAL:  # a new life, which may have to wait for its turn
             cell = self._have(cell.spec, cell.name)
         started = cell.await_start()
         self._carry_out(directives)
-        await self._until_started(started, f"restart {cell.name}")
+        await self._until_started(started, "restart", cell)
         _check_started(cell)
 
     async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
@@ -294,12 +295,18 @@ class Children:
         now = self._engine.loop.now()
         directives = self._policy.exited(cell.ref, how, now, random.random())
         if how.crash is None:
-            self._carry_out(directives)
+            self._follow(directives)
             return
         incarnation, decision = cell.incarnations, decided(cell, directives)
         self._engine.tell("crashed", cell.ref, incarnation, how.crash, decision)
-        self._carry_out(directives)
+        self._follow(directives)
         log_crash(cell, incarnation, how, decision)  # last: a handler is somebody else's code, and may raise
+
+    def _follow(self, directives: list[Directive[ActorRef[Any]]]) -> None:
+        """Do what follows from an exit, which alone can have a group restarted."""
+        self._carry_out(directives)
+        if self._policy.leaving is not self._group:
+            self._end_vain_waits()
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -351,8 +358,6 @@ class Children:
                 self._do(todo.popleft())
         finally:
             self._busy = False
-        if self._policy.leaving is not self._group:
-            self._end_vain_waits()
 
     def _do(self, directive: Directive[ActorRef[Any]]) -> None:
         match directive:
