@@ -142,7 +142,7 @@ async def test_a_fail_is_a_reply():
         async with open_system() as system:
             ref = await system.spawn(faults.wrap(child(refusing)))
             with pytest.raises(LookupError, match="1"):
-                await ask(ref)
+                await ref.ask(Add(1, 2), timeout=10)
             with pytest.raises(ActorCrashed) as failed:
                 await ask(ref)
             assert isinstance(failed.value.__cause__, InjectedFault)

@@ -35,9 +35,10 @@ def run(pytester: pytest.Pytester):
     """Run tests that are given as text."""
     pytester.makeconftest(CONFTEST)
 
-    def run(tests: str, *arguments: str) -> pytest.RunResult:
+    def run(tests: str, *arguments: str, within: float = 60.0) -> pytest.RunResult:
+        """In a process of their own, which ends within so many seconds."""
         pytester.makepyfile(HEAD + textwrap.dedent(tests))
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=within)
 
     return run
 
@@ -61,7 +62,8 @@ def test_a_system_is_open_in_the_test_and_closed_after_it(run):
 
 def test_a_system_that_gives_up_leaves_the_test_running(run):
     """Why it did is an error when the test is over, and the tests after it have systems of their own."""
-    result = run("""
+    result = run(
+        """
         async def crashing(ctx: Context[str]):
             async for text in ctx:
                 raise ValueError(text)
@@ -77,7 +79,9 @@ def test_a_system_that_gives_up_leaves_the_test_running(run):
 
         async def test_after_it(no_leaks, system):
             await system.spawn(crashing)
-    """)
+    """,
+        within=60,
+    )
     result.assert_outcomes(passed=4, errors=2)
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_gives_up*", "*RestartIntensityExceeded*"])
 

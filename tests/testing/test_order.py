@@ -363,7 +363,7 @@ async def test_settling_waits_for_callbacks_of_callbacks(anyio_backend_name: str
 
 async def test_two_that_settle_do_not_wait_for_each_other():
     """Both are done when the others rest."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
                 tasks.start_soon(settle)
