@@ -401,6 +401,34 @@ async def test_a_member_that_stays_may_wait_for_a_start() -> None:
         assert [ref.state for ref in spawned] == [ActorState.RUNNING]
 
 
+@in_time
+async def test_a_member_that_stays_goes_on_waiting_for_a_start_that_is_under_way() -> None:
+    """What an earlier sibling spawns is restarted with the group, and that is the start which it waits for."""
+    starts = Starts("spawn")
+    spawned: list[ActorRef[Any]] = []
+
+    async def earlier(ctx: Context[Any]) -> None:
+        ctx.ready()
+        await starts.go.wait()
+        assert starts.sup is not None
+        spawned.append(await starts.sup.spawn(child(ready_later).options(stop_timeout=0)))
+        await ctx.wait_stopping()
+
+    async def ready_later(ctx: Context[Any]) -> None:
+        if ctx.incarnation == 1:
+            await anyio.sleep_forever()
+        await ctx.wait_stopping()
+
+    async with open_system() as system:
+        starts.sup = await system.supervise(child(earlier), starts.crasher, strategy=Strategy.REST_FOR_ONE)
+        starts.go.set()
+        await settle()
+        await starts.crasher.ref.send(ValueError())
+        await until_restarted(starts.crasher.ref)
+        await settle()
+        assert [ref.state for ref in spawned] == [ActorState.RUNNING]
+
+
 # ---- the mailbox
 
 
