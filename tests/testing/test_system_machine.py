@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -197,6 +198,7 @@ BROKEN = {
 """What is broken, and what is to be said about it."""
 
 
+@pytest.mark.skipif("coverage" in sys.modules, reason="takes minutes under coverage; other Pythons run it")
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_a_broken_system_is_found_out(broken, loop, monkeypatch):
     """And the story of how is told. At night on every loop, otherwise each on one of them."""
