@@ -93,7 +93,7 @@ class SupervisorRef(ActorRef[Never], Spawner):
         Raises:
             UnknownActor, ActorStopped, StopFromWithin: as `restart_child`.
         """
-        await self._family().stop_one(ref)
+        await self._running().stop_one(ref)
 
     async def remove_child(self, ref: ActorRef[Any]) -> None:
         """Stop a child if it runs, and forget it: no restart brings it back. If cancelled, the removal goes on.
@@ -103,7 +103,7 @@ class SupervisorRef(ActorRef[Never], Spawner):
         Raises:
             UnknownActor, ActorStopped, StopFromWithin: as `restart_child`.
         """
-        await self._family().remove(ref)
+        await self._running().remove(ref)
 
     async def pause(self) -> None:
         """Refused: a supervisor receives nothing that could be held back.
@@ -113,13 +113,17 @@ class SupervisorRef(ActorRef[Never], Spawner):
         """
         raise TypeError(f"{self.name} is a supervisor and receives nothing: pause its children, `sup[spec].pause()`")
 
-    def _family(self) -> Children:
+    def _running(self) -> Children:
         cell = self._on_loop()
         if cell.children is None:
             raise ActorStopped(f"{cell.path} is {cell.state.value} and has no children")
-        if cell.stop_asked:
-            raise ActorStopped(f"{cell.path} is {cell.state.value} and can have no more children")
         return cell.children
+
+    def _family(self) -> Children:
+        children = self._running()
+        if self._on_loop().stop_asked:
+            raise ActorStopped(f"{children.path} is stopping and can have no more children")
+        return children
 
 
 @final
