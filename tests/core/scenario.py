@@ -213,12 +213,20 @@ class Tellers(Teller):
 
 
 class Nursery:
-    """The loop's own. On trio, unlike anyio's and trio's, it is not torn by an interrupt at one of its ends."""
+    """The loop's own. On trio, unlike anyio's and trio's, it is not torn by an interrupt, at its ends or in `start_soon`.
+
+    There, trio's has the task already when it is about to schedule it, and would wait for ever for one that it has not.
+    """
 
     @enable_ki_protection
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> Self:
         self._manager: Any = trio.open_nursery() if trio.lowlevel.in_trio_task() else anyio.create_task_group()
-        return await self._manager.__aenter__()
+        self._tasks: Any = await self._manager.__aenter__()
+        return self
+
+    @enable_ki_protection
+    def start_soon(self, fn: Any, *args: Any) -> None:
+        self._tasks.start_soon(fn, *args)
 
     @enable_ki_protection
     def __aexit__(self, *left_by: Any) -> Any:
