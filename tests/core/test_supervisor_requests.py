@@ -718,3 +718,28 @@ async def crashing(ctx: Context[Any]) -> None:
     """Once it is ready."""
     ctx.ready()
     raise ArithmeticError("leaf")
+
+
+async def test_nobody_is_restarted_by_a_supervisor_that_gives_up() -> None:
+    """Its children are being stopped, though nobody has asked it to."""
+    errors: list[str] = []
+
+    async def slow_to_end(ctx: Context[Any]) -> None:
+        async for _ in ctx:
+            pass
+        with pytest.raises(ActorStopped, match="/supervisor is stopping and starts nobody again") as caught:
+            await top.restart_child(fragile.ref)
+        errors.append(str(caught.value))
+
+    async def crashes(ctx: Context[Any]) -> None:
+        await ctx.receive()
+        raise ValueError
+
+    slow, fragile = child(slow_to_end), child(crashes)
+    async with open_system() as system:
+        top = await system.spawn(
+            supervisor(slow, fragile, intensity=Intensity(0, per=60.0)).options(restart=Restart.TEMPORARY)
+        )
+        await fragile.ref.send("crash")
+        await top.wait_stopped()
+    assert len(errors) == 1

@@ -362,8 +362,8 @@ class Cell:
 
     def remove_watcher(self, watcher: Incarnation) -> None:
         """It has ended."""
-        if self._watchers is not None:
-            self._watchers.listening.pop(watcher, None)
+        assert self._watchers is not None, "until it has been told of the end"
+        self._watchers.listening.pop(watcher, None)
 
     def _tell_watchers(self, event: WatchEvent) -> None:
         assert self._watchers is not None
