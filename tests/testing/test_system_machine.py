@@ -133,7 +133,8 @@ def test_a_failure_of_ones_own_invariant_tells_the_story():
     with pytest.raises(AssertionError) as failure:
         run(NobodyCrashes, "trio", max_examples=CAUGHT_WITHIN, derandomize=True, database=None, phases=phases)
     (story,) = [note for note in failure.value.__notes__ if "sequenceDiagram" in note]
-    assert story.count("crashed on") + story.count("at the start") == 1
+    crashes = story.count("crashed on") + story.count("at the start")
+    assert crashes == 1 if NIGHTLY else crashes >= 1
     assert len(story.splitlines()) < 15 or not NIGHTLY
 
 
