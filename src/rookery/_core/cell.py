@@ -96,7 +96,7 @@ class Cell:
         self.asking: Ask | None = None  # what its main task waits for
         self.started: Latch = Latch(engine.loop)  # once that is over, the one that all have in common
         self.start_error: Exception | None = None
-        self.stop_asked = False  # of the current incarnation
+        self.stop_asked: bool = False  # of the current incarnation
         self._stop_latch: Latch | None = None  # made by who waits
         self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
         self.task: object = None  # the main task, while its behaviour runs

@@ -15,7 +15,7 @@ import asyncio
 import sys
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 
 import anyio
 import attrs
@@ -36,8 +36,8 @@ from .story import Story
 try:
     from hypothesis import strategies as st
     from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-except ImportError as error:
-    raise missing_extra(__name__, "hypothesis", error) from error
+except ImportError as _error:
+    raise missing_extra(__name__, "hypothesis", _error) from _error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .._core.spec import ChildSpec
     from .._core.system import System
 
-    Ref = ActorRef[Any]
+    Ref: TypeAlias = ActorRef[Any]
 
 AT: Final = st.integers(0, 50)
 """Which of those that there are."""
