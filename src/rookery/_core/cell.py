@@ -193,7 +193,7 @@ class Cell:
             self._ended.set()
         if self._watchers is not None:
             self._tell_watchers(Terminated(self.ref, how.crash))
-            self._watchers = None
+            self._watchers.listening.clear()
 
     def abandon_start(self) -> None:
         """Whoever spawned it has left before it was ready."""
@@ -362,7 +362,7 @@ class Cell:
 
     def remove_watcher(self, watcher: Incarnation) -> None:
         """It has ended."""
-        assert self._watchers is not None, "until it has been told of the end"
+        assert self._watchers is not None, "since it was added"
         self._watchers.listening.pop(watcher, None)
 
     def _tell_watchers(self, event: WatchEvent) -> None:
