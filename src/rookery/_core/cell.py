@@ -18,7 +18,7 @@ from .ref import ActorStatistics
 from .reply import Ask
 from .waiting import Latch
 from .watching import Restarted, Terminated, Watchers
-from .within import within_actor
+from .within import lies_within, within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -142,7 +142,7 @@ class Cell:
         if self.engine.instruments is not None:
             self.engine.tell("ready", self.ref, self.incarnations)
         self.owner.became_ready(self)
-        self._start_over()
+        self._end_start()
 
     @uninterrupted
     def incarnation_ended(self, how: Exit, interrupt: BaseException | None) -> None:
@@ -185,7 +185,7 @@ class Cell:
             self._happen(LifeEvent.STOP)
         self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
         self._turn_everyone_away()
-        self._start_over()
+        self._end_start()
         self._tell_to_stop()
         if self.engine.instruments is not None:
             self.engine.tell("ended", self.ref, how.crash)
@@ -227,7 +227,7 @@ class Cell:
         if latch is not None:
             latch.set()
 
-    def _start_over(self) -> None:
+    def _end_start(self) -> None:
         """It is ready, or never will be."""
         self.started.set()
         self.started = self.engine.happened
@@ -267,7 +267,7 @@ class Cell:
     def refuse_from_within(self) -> None:
         """Raise `StopFromWithin` if the running code would wait for its own end."""
         inside = within_actor.get()
-        if inside is not None and inside.engine is self.engine and f"{inside.path}/".startswith(f"{self.path}/"):
+        if inside is not None and inside.engine is self.engine and lies_within(inside.path, self.path):
             raise StopFromWithin(
                 f"{inside.path} cannot wait for {self.path} to stop, because that would wait for {inside.path} "
                 "itself: use `ref.stop_soon()`, which does not wait"

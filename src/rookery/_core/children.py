@@ -30,7 +30,7 @@ from .ref import ActorRef, bind, cell_of
 from .spec import as_spec
 from .supervisor import Supervising, supervisor
 from .waiting import Latch
-from .within import within_actor
+from .within import lies_within, within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -170,28 +170,31 @@ class Children:
         name = spec.name
         if name not in self._names:
             return name
-        if spec.settings.name is not None and _cell(self._names[name]).state in FINAL:
-            raise DuplicateName(
-                f"{self._prefix}{name} has ended and is kept by its supervisor, which may start it again: choose another "
-                "name, or `await sup.remove_child(ref)`, or `await sup.restart_child(ref)` to have it back"
-            )
         if spec.settings.name is not None:
-            raise DuplicateName(
-                f"{self._prefix}{name} is alive: names are unique among live siblings; choose another, or "
-                "leave it out to have one numbered"
-            )
+            raise self._name_taken(name)
         numbers = itertools.count(self._numbered.get(name, 2))
         number = next(number for number in numbers if f"{name}-{number}" not in self._names)
         self._numbered[name] = number + 1
         return f"{name}-{number}"
 
+    def _name_taken(self, name: str) -> DuplicateName:
+        path = f"{self._prefix}{name}"
+        if _cell(self._names[name]).state in FINAL:
+            return DuplicateName(
+                f"{path} has ended and is kept by its supervisor, which may start it again: choose another name, or "
+                "`await sup.remove_child(ref)`, or `await sup.restart_child(ref)` to have it back"
+            )
+        return DuplicateName(
+            f"{path} is alive: names are unique among live siblings; choose another, or leave it out to have one numbered"
+        )
+
     def _refuse_deadlock(self, what: str) -> None:
         """A child that all others wait for, because it is starting, cannot itself wait for the start of another."""
-        inside, awaited = within_actor.get(), self._policy.turn
-        if inside is None or awaited is None or inside.engine is not self._engine:
+        inside, awaited = self._inside(), self._policy.turn
+        if inside is None or awaited is None:
             return
         path = _cell(awaited).path
-        if f"{inside.path}/".startswith(f"{path}/"):
+        if lies_within(inside.path, path):
             raise SpawnFromWithin(
                 f"{self.path} starts its children in turn and {path} is not ready, so {inside.path} cannot wait until it "
                 f"can {what}: call `ctx.ready()` first"
@@ -200,7 +203,7 @@ class Children:
     def _refuse_leaving(self, what: str, name: str) -> None:
         """A child that has to go before anybody starts cannot itself wait for a start; nor can an actor below it."""
         inside = self._inside()
-        if inside is not None and not self._policy.stopping and self.awaits_end_of(inside.path):
+        if inside is not None and self.awaits_end_of(inside.path):
             raise self._cannot_wait(inside, what, name)
 
     def _inside(self) -> Cell | None:
@@ -402,7 +405,7 @@ class Children:
 
     def awaits_end_of(self, path: str) -> bool:
         """Whether whoever is restarted here begins only after that actor has ended: it has to go, or lives below who has."""
-        return any(f"{path}/".startswith(f"{_cell(ref).path}/") for ref in self._policy.leaving)
+        return any(lies_within(path, _cell(ref).path) for ref in self._policy.leaving)
 
     def _end_vain_waits(self) -> None:
         """A group has to go: whoever of it, or below it, waits for a child that begins again only afterwards is told.
