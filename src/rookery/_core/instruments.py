@@ -28,7 +28,7 @@ class Instrument:
     """Hears what happens in a system: derive from it, and override what you want to hear of.
 
     ``open_system(instruments=[Mine()])``. Methods are called on the spot, in the order of what happens, and must neither
-    wait nor send. One that raises is logged, and hears no more. A system without instruments pays nothing for them.
+    wait nor send. One that raises is logged, and hears no more. A system without instruments pays next to nothing for them.
     """
 
     def started(self, ref: ActorRef[Any], incarnation: int) -> None:
