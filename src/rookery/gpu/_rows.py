@@ -100,10 +100,10 @@ class RowRules:
         return rows
 
 
-def _array_in(message: object) -> Any:
+def _array_in(message: Any) -> Any:
     """The first field of a message, or itself if it is an array; None if it is neither."""
-    if isinstance(message, np.ndarray):
+    if issubclass(type(message), np.ndarray):
         return message
     # What `attrs.fields` returns, without its checks: this is done for every message.
-    fields: tuple[attrs.Attribute[Any], ...] = getattr(type(message), "__attrs_attrs__", ())
+    fields: tuple[attrs.Attribute[Any], ...] = getattr(message, "__attrs_attrs__", ())
     return getattr(message, fields[0].name) if fields else None
