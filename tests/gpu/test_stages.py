@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import numpy as np
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -211,6 +214,8 @@ async def test_the_same_request_asked_twice_is_answered_twice(
         first, second = Asker(tasks, ref, request), Asker(tasks, ref, request)
         await ref.send(request)
     assert first.outcome.tolist() == second.outcome.tolist() == [5]
+    await settle()
+    assert (ref.statistics().restarts, system.dead_letters.statistics().total) == (0, 0)
 
 
 async def test_a_message_may_be_an_array_itself(device: gpu.Device, system: System) -> None:
@@ -397,7 +402,8 @@ async def test_after_a_crash_nothing_more_is_computed(device: gpu.Device, system
             raise ZeroDivisionError
         return batch.rows
 
-    ref = await system.spawn(stage, device)
+    # However long it may take to stop: there is nothing to wait for.
+    ref = await system.spawn(child(stage, device).options(stop_timeout=math.inf))
     async with anyio.create_task_group() as tasks:
         await ref.pause()
         askers = [Asker(tasks, ref, Square(row(i), i), priority=200 - i) for i in range(3)]
@@ -460,26 +466,40 @@ async def test_a_command_that_fails_crashes_the_stage(device: gpu.Device, system
 # --- how much is on its way --------------------------------------------------------------------------------
 
 
-async def test_the_next_batch_is_copied_while_one_computes(either: gpu.Device) -> None:
-    """And the result of one is back before the next is computed: none waits for another's commands."""
-    calls: list[list[Square]] = []
-    stage = noting(calls, max_items=1, max_delay=0)
+async def down_to(device: gpu.Device, commands: int) -> None:
+    """Wait until that many commands are in flight."""
+    with anyio.fail_after(30):
+        while device.statistics().in_flight > commands:
+            await checkpoint()
+
+
+async def test_the_next_batch_is_copied_while_one_computes(device: gpu.Device) -> None:
+    """It does not wait in the queue of the kernels."""
+    without_shared_memory(device)
     async with open_system() as system, anyio.create_task_group() as tasks:
-        ref = await system.spawn(stage, either, await either.kernel(SQUARE, "square"))
-        with Gate(either.queue) as first:
-            one = Asker(tasks, ref, Square(row(1)))
+        stage = noting([], max_items=1, max_delay=0)
+        ref = await system.spawn(stage, device, await device.kernel(SQUARE, "square"))
+        with Gate(device.queue):
+            askers = [Asker(tasks, ref, Square(row(i))) for i in range(2)]
             await settle()
-            second = Gate(either.queue)
-            two = Asker(tasks, ref, Square(row(2)))
+            assert device.statistics().uploads == 2
+            await down_to(device, 4)  # two kernels and what copies their results back; the uploads are over
+    assert [asker.outcome.tolist() for asker in askers] == [[1], [2]]
+
+
+async def test_the_next_batch_is_computed_while_a_result_is_copied_back(device: gpu.Device) -> None:
+    """Nor do the kernels wait for that."""
+    without_shared_memory(device)
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        stage = noting([], max_items=1, max_delay=0)
+        ref = await system.spawn(stage, device, await device.kernel(SQUARE, "square"))
+        with Gate(device.downloads):
+            askers = [Asker(tasks, ref, Square(row(i))) for i in range(2)]
             await settle()
-            assert len(calls) == 2
-            if not either.info.shares_host_memory:
-                assert either.statistics().uploads == 2
-            first.open()
-        with second:
-            while isinstance(one.outcome, str):
-                await anyio.lowlevel.checkpoint()
-            assert (one.outcome.tolist(), two.outcome) == ([2], "none yet")
+            assert device.statistics().downloads == 2
+            await down_to(device, 2)  # the downloads
+            assert [asker.outcome for asker in askers] == ["none yet"] * 2
+    assert [asker.outcome.tolist() for asker in askers] == [[1], [2]]
 
 
 async def test_at_most_three_batches_are_in_flight(device: gpu.Device, system: System, square: gpu.Kernel) -> None:
@@ -547,21 +567,22 @@ async def test_what_was_taken_is_answered_before_a_graceful_stop(
         await ref.ask(Square(row(1)))
 
 
-async def test_a_stage_that_is_cancelled_gives_its_memory_back(device: gpu.Device, square: gpu.Kernel) -> None:
-    """When its commands are over; whoever waits is told."""
+async def test_a_stage_that_is_cancelled_gives_its_memory_back(either: gpu.Device) -> None:
+    """When its commands are over: the stage does not wait for them. Who waits for an answer is told."""
     async with open_system() as system, anyio.create_task_group() as tasks:
-        spec = child(noting([], max_items=1, max_delay=0), device, square).options(stop_timeout=0)
+        stage = noting([], max_items=1, max_delay=0)
+        spec = child(stage, either, await either.kernel(SQUARE, "square")).options(stop_timeout=0)
         ref = await system.spawn(spec)
-        with Gate(device.queue):
+        with Gate(either.queue):
             asker = Asker(tasks, ref, Square(row(1)))
             await settle()
             await ref.stop()
-            assert device.pool.statistics().active_bytes == 0
-            assert device.pool.statistics().in_flight_bytes > 0
+            assert either.pool.statistics().active_bytes == 0
+            assert either.pool.statistics().in_flight_bytes > 0
         await settle()
         assert isinstance(asker.outcome, ActorStopped)
-    await device.synchronize()
-    assert device.pool.statistics().in_flight_bytes == 0
+    await either.synchronize()
+    assert either.pool.statistics().in_flight_bytes == 0
 
 
 async def test_a_paused_stage_takes_nothing(device: gpu.Device, system: System, square: gpu.Kernel) -> None:
@@ -581,7 +602,7 @@ async def test_a_paused_stage_takes_nothing(device: gpu.Device, system: System, 
 
 
 async def test_what_is_passed_behind_the_device_reaches_the_function(device: gpu.Device, system: System) -> None:
-    """By position or by name, and checked like any child's."""
+    """By position or by name, and checked like any child's; or it is bound before."""
 
     @gpu.batched(max_delay=0)
     async def scale(device: gpu.Device, batch: gpu.Batch[Square], factor: float, *, offset: float = 0) -> Array:
@@ -590,6 +611,8 @@ async def test_what_is_passed_behind_the_device_reaches_the_function(device: gpu
     ref = await system.spawn(child(scale, device, 3, offset=1))
     assert (await ref.ask(Square(row(1, 2)))).tolist() == [4, 7]
     assert ref.name == "scale"
+    bound = gpu.batched(max_delay=0)(partial(scale.fn, factor=2))
+    assert (await (await system.spawn(bound, device)).ask(Square(row(1, 2)))).tolist() == [2, 4]
     with pytest.raises(TypeError, match=r"scale\(ctx.*device.*factor.*offset.* cannot be started with these arguments"):
         child(scale, device)  # type: ignore[call-overload]
 

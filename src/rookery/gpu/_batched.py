@@ -23,6 +23,7 @@ import numpy as np
 
 from rookery._core.behaviour import evaluate
 from rookery._core.context import Context
+from rookery._core.spec import behaviour_name
 from rookery._model.checks import check_count, check_number, is_async_function
 from rookery._model.errors import UnresolvedAnnotation
 from rookery._model.signatures import AS_WRITTEN
@@ -86,7 +87,7 @@ class Stage(Generic[M, P]):
         max_delay: float,
     ) -> None:
         functools.update_wrapper(self, fn)
-        self.__name__: str
+        self.__name__: str = rules.stage
         self.fn: Final = fn
         self.rules: Final = rules
         self.max_items: Final = max_items
@@ -190,7 +191,7 @@ def batched(
 
     def decorate(fn: Callable[Concatenate[Device, Batch[M], P], Awaitable[Rows]]) -> Stage[M, P]:
         _check_decorated(fn)
-        rules = RowRules(fn.__name__, sides, kind, max_bytes)
+        rules = RowRules(behaviour_name(fn), sides, kind, max_bytes)
         return Stage(fn, rules, max_items, max_delay)
 
     return decorate
@@ -208,4 +209,4 @@ def _check_decorated(fn: Any) -> None:
     first = list(inspect.signature(fn, **AS_WRITTEN).parameters.values())[:2]
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if len(first) < 2 or any(one.kind not in positional for one in first):
-        raise TypeError(f"{fn.__name__} is called with a device and a batch, and does not take them: {instead}")
+        raise TypeError(f"{behaviour_name(fn)} is called with a device and a batch, and does not take them: {instead}")

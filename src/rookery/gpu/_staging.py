@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rookery._core.context import Context
 
     from ._device import Device
-    from ._queue import Queue
 
 AT_ONCE: Final = 3
 """Batches in flight: one is copied there, one computes, one is copied back."""
@@ -81,27 +80,24 @@ class Staging:
         self._flights: dict[Flight, None] = {}  # oldest first
         self._latest: Latch | None = None  # set when the function has been called for the latest of them
         self._one_ended: Latch | None = None
-        self._uploads: Queue
-        self._downloads: Queue
 
     @uninterrupted
     async def run(self) -> None:
         """Serve until a graceful stop; what has been taken until then is answered."""
-        async with self._device.open_queue() as self._uploads, self._device.open_queue() as self._downloads:
-            try:
-                while (first := await self._first()) is not None:
-                    most = self._most(first.row.nbytes)
-                    await self._room(most * first.row.nbytes)
-                    await self._set_off(await self._fill(first, most))
+        try:
+            while (first := await self._first()) is not None:
+                most = self._most(first.row.nbytes)
+                await self._room(most * first.row.nbytes)
+                await self._set_off(await self._fill(first, most))
+            await self._land()
+        except GeneratorExit:
+            raise  # the loop itself was torn down; there is nothing left to await with
+        except BaseException:
+            for flight in self._flights:
+                flight.scope.cancel()
+            with self._cell.engine.grace(self._cell.spec.settings.stop_timeout):
                 await self._land()
-            except GeneratorExit:
-                raise  # the loop itself was torn down; there is nothing left to await with
-            except BaseException:
-                for flight in self._flights:
-                    flight.scope.cancel()
-                with self._cell.engine.grace(self._cell.spec.settings.stop_timeout):
-                    await self._land()
-                raise
+            raise
 
     # --- taking ---
 
@@ -167,7 +163,7 @@ class Staging:
                 self._fail(taken.message, error)
             return
         rows.gather([taken.row for taken in batch])
-        rows.start_upload(self._uploads)
+        rows.start_upload(self._device.uploads)
         before, self._latest = self._latest, Latch(self._device.loop)
         flight = Flight([taken.message for taken in batch], rows, before, self._latest)
         self._flights[flight] = None
@@ -230,7 +226,10 @@ class Staging:
         used: tuple[UnifiedBuffer, ...] = ()
         if isinstance(result, UnifiedBuffer):
             used = (result,)
-            result.start_download(self._downloads)
+            computing = list(result.last.values())  # each is asked whether it failed, also if another is over later
+            result.start_download(self._device.downloads)
+            for operation in computing:
+                await operation
             await result.ensure_on_host()
             result = result.host
         rows, copies = result[:n], list[Any]()
