@@ -278,6 +278,28 @@ async def test_every_asker_gets_an_array_of_its_own(device: gpu.Device, system: 
         assert [asker.outcome.tolist() for asker in askers] == [[0, 0], [1, 1]]
 
 
+async def test_a_chain_of_kernels_gives_back_what_is_between_them(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """Before they have run: the memory is theirs until then, and no row takes a trip through the host."""
+    without_shared_memory(device)
+
+    @gpu.batched(max_items=2, max_delay=NEVER)
+    async def twice(device: gpu.Device, batch: gpu.Batch[Square]) -> gpu.UnifiedBuffer:
+        between, out = await device.empty(batch.rows.shape), await device.empty(batch.rows.shape)
+        square.submit(batch.rows, between, batch.n, size=batch.n, local=64)
+        square.submit(between, out, batch.n, size=batch.n, local=64)
+        device.pool.release(between)
+        return out
+
+    ref = await system.spawn(twice, device)
+    async with anyio.create_task_group() as tasks:
+        askers = [Asker(tasks, ref, Square(row(i))) for i in range(8)]
+    assert [asker.outcome.tolist() for asker in askers] == [[(i * i + 1) ** 2 + 1] for i in range(8)]
+    assert (device.statistics().uploads, device.statistics().downloads) == (4, 4)
+    assert device.pool.statistics().active_bytes == 0
+
+
 async def test_none_answers_everyone_with_none(device: gpu.Device, system: System) -> None:
     """A request may be for nothing but to be done."""
 
