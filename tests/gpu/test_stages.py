@@ -411,8 +411,8 @@ async def test_what_the_function_raises_crashes_the_stage(device: gpu.Device, sy
     assert device.pool.statistics().active_bytes == 0
 
 
-async def test_after_a_crash_nothing_more_is_computed(device: gpu.Device, system: System) -> None:
-    """Not even the batch that was waiting for its turn."""
+async def test_after_a_crash_nothing_more_is_computed_or_taken(device: gpu.Device, system: System) -> None:
+    """Not even the batch that was waiting for its turn; what is still queued is for the next incarnation."""
     calls: list[int] = []
     crash = anyio.Event()
 
@@ -428,15 +428,16 @@ async def test_after_a_crash_nothing_more_is_computed(device: gpu.Device, system
     ref = await system.spawn(child(stage, device).options(stop_timeout=math.inf))
     async with anyio.create_task_group() as tasks:
         await ref.pause()
-        askers = [Asker(tasks, ref, Square(row(i), i), priority=200 - i) for i in range(3)]
+        askers = [Asker(tasks, ref, Square(row(i), i), priority=200 - i) for i in range(6)]
         await settle()
         await ref.resume()
         await settle()
-        assert (calls, ref.statistics().unanswered) == ([0], 3)
+        # Three batches are in flight, and the next is being filled.
+        assert (calls, ref.statistics().unanswered, ref.statistics().queued) == ([0], 4, 2)
         crash.set()
-    assert calls == [0]
-    assert all(isinstance(asker.outcome, ActorCrashed) for asker in askers)
-    assert (await ref.ask(Square(row(7), 7))).tolist() == [7]
+    assert calls == [0, 4, 5]
+    assert all(isinstance(asker.outcome, ActorCrashed) for asker in askers[:4])
+    assert [asker.outcome.tolist() for asker in askers[4:]] == [[4], [5]]
 
 
 async def test_refusing_fails_the_requests_of_one_batch(device: gpu.Device, system: System) -> None:

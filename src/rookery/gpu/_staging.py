@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from rookery._core._parking import interruptible, uninterrupted
 from rookery._core.context import incarnation_of
@@ -207,6 +208,7 @@ class Staging:
         """Wait until a batch is no longer in flight."""
         self._one_ended = Latch(self._device.loop)
         await self._one_ended.wait()
+        await checkpoint_if_cancelled()  # if it has crashed, nothing more may be taken
 
     # --- answering ---
 
