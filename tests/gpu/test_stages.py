@@ -460,8 +460,11 @@ async def test_refusing_fails_the_requests_of_one_batch(device: gpu.Device, syst
     assert ref.statistics().restarts == 0
 
 
-async def test_a_command_that_fails_crashes_the_stage(device: gpu.Device, system: System, square: gpu.Kernel) -> None:
-    """Although its function has returned long ago. The next incarnation computes."""
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_command_that_fails_crashes_the_stage(
+    device: gpu.Device, system: System, square: gpu.Kernel, when: str
+) -> None:
+    """Whether or not its function has returned by then. The next incarnation computes."""
     failing = threading.Event()
 
     def fail() -> None:
@@ -473,7 +476,10 @@ async def test_a_command_that_fails_crashes_the_stage(device: gpu.Device, system
         out = await device.empty(batch.rows.shape)
         square.submit(batch.rows, out, 1, size=1, local=64)
         if not batch.messages[0].label:
-            device.copies.submit(fail, (out,), lambda: "the command")  # PoCL may abort if one of its own fails
+            # PoCL may abort if one of its own fails.
+            operation = device.copies.submit(fail, (out,), lambda: "the command")
+            if when == "before":
+                await operation.settled()
         return out
 
     ref = await system.spawn(stage, device)

@@ -41,6 +41,7 @@ class UnifiedBuffer:
         "__weakref__",
         "_download",
         "_download_version",
+        "_failure",
         "_host",
         "_in_flight",
         "_last",
@@ -83,6 +84,7 @@ class UnifiedBuffer:
         self._download: Operation | None = None
         self._download_version = 0
         self._replacing: Operation | None = None
+        self._failure: Exception | None = None
 
     # --- looking ---
 
@@ -266,6 +268,11 @@ class UnifiedBuffer:
             copy()
             self._step(Action.REPLACE_HOST)
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why the latest of the operations that used it and failed did: what it was to write may not be there."""
+        return self._failure
+
     @uninterrupted
     def start_download(self, queue: Queue) -> None:
         """Start what makes the host side current, in a queue, unless it is or that is under way.
@@ -324,6 +331,8 @@ class UnifiedBuffer:
         self._in_flight -= 1
         if self._last.get(operation.lane) is operation:
             del self._last[operation.lane]
+        if operation.failed:
+            self._failure = operation.error
         self._after_copy(operation)
         if self._released and not self._in_flight:
             self.pool.reclaim(self)

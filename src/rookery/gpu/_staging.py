@@ -19,7 +19,7 @@ from rookery._model.dead_letter import Reason
 from rookery._model.errors import Refused, StopRequested
 
 from ._buffer import LARGE, UnifiedBuffer
-from ._errors import ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory
+from ._errors import ArgumentTypeError, ArgumentValueError, CommandFailed, OutOfDeviceMemory
 from ._rows import RowRules, Taken
 
 if TYPE_CHECKING:
@@ -228,11 +228,10 @@ class Staging:
         used: tuple[UnifiedBuffer, ...] = ()
         if isinstance(result, UnifiedBuffer):
             used = (result,)
-            computing = list(result.last.values())  # each is asked whether it failed, also if another is over later
             result.start_download(self._device.downloads)
-            for operation in computing:
-                await operation
             await result.ensure_on_host()
+            if result.failure is not None:  # it may have been over before anybody waited for it
+                raise CommandFailed(f"a command that used {result!r} failed: {result.failure}") from result.failure
             result = result.host
         rows, copies = result[:n], list[Any]()
 
