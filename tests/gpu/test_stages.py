@@ -564,6 +564,23 @@ async def test_senders_wait_when_enough_bytes_are_in_flight(
     assert len(calls) == 5
 
 
+async def test_a_batch_has_half_of_what_may_be_in_flight(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """So that one is copied while another computes, also where bytes are the limit."""
+    calls: list[list[Square]] = []
+    ref = await system.spawn(noting(calls, max_items=8, max_bytes=32, max_delay=0), device, square)
+    async with anyio.create_task_group() as tasks:
+        await ref.pause()
+        for i in range(8):
+            Asker(tasks, ref, Square(row(i)))
+        await settle()
+        with Gate(device.queue):
+            await ref.resume()
+            await settle()
+            assert [len(call) for call in calls] == [4, 4]
+
+
 async def test_a_stage_leaves_room_for_its_results() -> None:
     """Its function acquires them while the next batch has its memory: with all of it, both would wait for ever."""
     async with gpu.open_device(DEVICE, memory_limit=64 << 10) as device, open_system() as system:
