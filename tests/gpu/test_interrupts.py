@@ -11,27 +11,34 @@ import numpy as np
 import pytest
 import trio
 
-from rookery import gpu
+from rookery import gpu, open_system
+from support import settle
 
+from .stages import Asker, Square, row
 from .support import KERNELS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import FrameType
 
-INTERNALS = {
-    str(Path(gpu.__file__).with_name(name))
-    for name in ("_pool.py", "_budget.py", "_buffer.py", "_live.py", "_lane.py", "_queue.py", "_kernel.py")
-}
+
+def files(*names: str) -> set[str]:
+    return {str(Path(gpu.__file__).with_name(name)) for name in names}
+
+
+INTERNALS = files("_pool.py", "_budget.py", "_buffer.py", "_live.py", "_lane.py", "_queue.py", "_kernel.py")
+STAGES = files("_staging.py", "_rows.py")
 
 
 class Interrupt:
-    """Raises SIGINT before the given line, counted among those of the pool, buffers and queues."""
+    """Raises SIGINT before the given line, counted among those of some files."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, among: set[str]) -> None:
         self.left = at
+        self._among = among
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename not in INTERNALS:
+        if frame.f_code.co_filename not in self._among:
             return None
         if event == "line":
             self.left -= 1
@@ -46,7 +53,7 @@ def test_an_interrupt_leaves_the_books_in_order(start: int) -> None:
     """Every byte is accounted for, no operation is forgotten, and the device closes."""
 
     async def main(at: int) -> bool:
-        tracer, before = Interrupt(at), sys.gettrace()
+        tracer, before = Interrupt(at, INTERNALS), sys.gettrace()
         async with gpu.open_device("pocl", memory_limit=100_000) as device:
             increment = await device.kernel(KERNELS, "increment")
             first = await device.upload(np.zeros(100, np.float32))
@@ -67,11 +74,48 @@ def test_an_interrupt_leaves_the_books_in_order(start: int) -> None:
         assert device.queue.in_flight == 0
         return tracer.left > 0
 
-    # Each of the ten takes every tenth line, until there are no more.
+    interrupt_at_every_tenth_line(main, start)
+
+
+@gpu.batched(max_items=2, max_delay=0, shape=1)
+async def same(device: gpu.Device, batch: gpu.Batch[Square]) -> gpu.UnifiedBuffer:
+    return batch.rows
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
+@pytest.mark.parametrize("start", range(1, 11))
+def test_an_interrupt_ends_a_stage_in_order(start: int) -> None:
+    """No byte is kept, and everyone who waits for an answer hears that none will come, or has it."""
+
+    async def main(at: int) -> bool:
+        tracer, before = Interrupt(at, STAGES), sys.gettrace()
+        async with gpu.open_device("pocl") as device:
+            askers: list[Asker] = []
+            try:
+                async with trio.open_nursery() as nursery, open_system() as system:
+                    sys.settrace(tracer)
+                    stage = await system.spawn(same, device)
+                    askers += [Asker(nursery, stage, Square(row(*[0] * n))) for n in (1, 2, 1, 1)]
+                    await settle()
+                    await stage.stop()
+            finally:
+                sys.settrace(before)
+                assert device.pool.statistics().active_bytes == 0
+            assert "none yet" not in {asker.outcome for asker in askers if isinstance(asker.outcome, str)}
+        return tracer.left > 0
+
+    interrupt_at_every_tenth_line(main, start)
+
+
+def interrupt_at_every_tenth_line(main: Callable[[int], Awaitable[bool]], start: int) -> None:
+    """Each of the ten takes every tenth line, until there are no more."""
     for at in range(start, 10_000, 10):
         try:
             if trio.run(main, at):
                 return
         except KeyboardInterrupt:
             continue
+        except BaseExceptionGroup as group:
+            if (other := group.split(KeyboardInterrupt)[1]) is not None:
+                raise other from None
     pytest.fail("the lines never ended")

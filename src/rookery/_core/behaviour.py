@@ -116,7 +116,7 @@ def accepted_messages(behaviour: Callable[..., Any], accepts: inspect.Signature)
     if annotation is inspect.Parameter.empty or parameter.kind is parameter.VAR_POSITIONAL:
         return None  # `*args` are a wrapper's, whose annotation says nothing about the context
     if isinstance(annotation, str):
-        annotation = _evaluate(annotation, behaviour)
+        annotation = evaluate(annotation, behaviour)
     if annotation is Context or annotation is Any:
         return None
     if get_origin(annotation) is not Context:
@@ -181,8 +181,12 @@ def signature(behaviour: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(behaviour, **AS_WRITTEN)
 
 
-def _evaluate(annotation: str, behaviour: Callable[..., Any]) -> object:
-    """Evaluate one annotation, and only that one: others may name what only type checkers see."""
+def evaluate(annotation: str, behaviour: Callable[..., Any]) -> object:
+    """Evaluate one annotation, and only that one: others may name what only type checkers see.
+
+    Raises:
+        UnresolvedAnnotation: if a name in it is not to be found.
+    """
     function = _function(behaviour)
     scope = dict(getattr(function, "__globals__", {}))
     scope.update(_enclosing_names(function))

@@ -17,6 +17,7 @@ from . import _opencl as _opencl
 
 # isort: split
 from ._arguments import LocalMemory, Parameter, Signature
+from ._batched import Batch, Rows, Stage, batched
 from ._buffer import UnifiedBuffer
 from ._device import Device, DeviceStatistics
 from ._errors import (
@@ -46,6 +47,7 @@ from ._states import BufferState
 __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
+    "Batch",
     "BufferBusy",
     "BufferPool",
     "BufferReleased",
@@ -69,9 +71,12 @@ __all__ = [
     "PoolStatistics",
     "Program",
     "Queue",
+    "Rows",
     "Signature",
+    "Stage",
     "StaleHost",
     "UnifiedBuffer",
+    "batched",
     "devices",
     "open_device",
 ]

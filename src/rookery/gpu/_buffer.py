@@ -15,7 +15,7 @@ from ._errors import BufferBusy, BufferReleased, NoData
 from ._states import HOST_READABLE, Action, BufferState, Transfer, forbidden, step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -41,6 +41,7 @@ class UnifiedBuffer:
         "__weakref__",
         "_download",
         "_download_version",
+        "_failure",
         "_host",
         "_in_flight",
         "_last",
@@ -83,6 +84,7 @@ class UnifiedBuffer:
         self._download: Operation | None = None
         self._download_version = 0
         self._replacing: Operation | None = None
+        self._failure: Exception | None = None
 
     # --- looking ---
 
@@ -168,7 +170,7 @@ class UnifiedBuffer:
             if self._replacing is not None:
                 await self._replacing
             elif not self.owner.info.shares_host_memory:
-                await (self._download or self._start_download())  # its completion steps the state
+                await (self._download or self._start_download(self.owner.queue))  # its completion steps the state
             elif self._last:
                 await next(iter(self._last.values()))
             else:
@@ -205,7 +207,8 @@ class UnifiedBuffer:
         if self.nbytes < LARGE:
             self._replace(array)
             return
-        await self._start_replacing(array)
+        target = self._host_side()
+        await self._start_replacing(lambda: np.copyto(target, array))
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:
         """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
@@ -244,6 +247,42 @@ class UnifiedBuffer:
         self._live()
         self._version += 1
         self._step(Action.WRITE_DEVICE)
+
+    # --- for stages ---
+
+    @uninterrupted
+    def gather(self, rows: Sequence[npt.NDArray[Any]]) -> None:
+        """Replace the data of a new buffer: its first rows by these, the others by anything.
+
+        Many bytes are copied by a thread, and what is launched from here on waits for it; see `write`.
+        """
+        target = self._host_side()
+
+        def copy() -> None:
+            for index, row in enumerate(rows):
+                target[index] = row
+
+        if sum(row.nbytes for row in rows) >= LARGE:
+            self._start_replacing(copy)
+        else:
+            copy()
+            self._step(Action.REPLACE_HOST)
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the latest of the operations that used it and failed did: what it was to write may not be there."""
+        return self._failure
+
+    @uninterrupted
+    def start_download(self, queue: Queue) -> None:
+        """Start what makes the host side current, in a queue, unless it is or that is under way.
+
+        Raises:
+            NoData: if nothing was written yet.
+        """
+        wanted = step(self._state, Action.NEED_HOST)[1] is not None and not self.owner.info.shares_host_memory
+        if wanted and self._download is None:
+            self._start_download(queue)
 
     # --- for kernels ---
 
@@ -292,6 +331,8 @@ class UnifiedBuffer:
         self._in_flight -= 1
         if self._last.get(operation.lane) is operation:
             del self._last[operation.lane]
+        if operation.failed:
+            self._failure = operation.error
         self._after_copy(operation)
         if self._released and not self._in_flight:
             self.pool.reclaim(self)
@@ -344,8 +385,8 @@ class UnifiedBuffer:
         return self._host
 
     @uninterrupted
-    def _start_download(self) -> Operation:
-        queue, host = self.owner.queue, self._host_side()
+    def _start_download(self, queue: Queue) -> Operation:
+        host = self._host_side()
         event = _opencl.copy_to_host(queue.raw, host, self._live(), queue.after((self,)))
         self._download = queue.follow(event, (self,), lambda: f"copying {self!r} to the host", keep=host)
         self._download_version = self._version
@@ -353,10 +394,9 @@ class UnifiedBuffer:
         return self._download
 
     @uninterrupted
-    def _start_replacing(self, array: npt.NDArray[Any]) -> Operation:
-        """Start copying a large array. What is launched from here on waits for the copy and sees its data."""
-        target = self._host_side()
-        self._replacing = self.owner.copy_on_host(lambda: np.copyto(target, array), self, lambda: f"writing {self!r}")
+    def _start_replacing(self, copy: Callable[[], object]) -> Operation:
+        """Start copying much to the host side. What is launched from here on waits for the copy and sees its data."""
+        self._replacing = self.owner.copy_on_host(copy, self, lambda: f"writing {self!r}")
         self._step(Action.REPLACE_HOST)
         return self._replacing
 

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
@@ -187,6 +188,16 @@ class Device:
             self._queues.remove(queue)
             self._retired[0] += queue.lane.total
             self._retired[1] += queue.lane.failed
+
+    @cached_property
+    def uploads(self) -> Queue:
+        """The queue in which stages copy to the device, beside the kernels. It ends with the device."""
+        return self._add_queue()
+
+    @cached_property
+    def downloads(self) -> Queue:
+        """The queue in which stages copy to the host, likewise."""
+        return self._add_queue()
 
     async def synchronize(self) -> None:
         """Wait until everything that was started so far is over: every queue, and copies of large arrays.

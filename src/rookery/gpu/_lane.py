@@ -87,6 +87,11 @@ class Operation:
         """Whether it is over and went wrong."""
         return self._error is not None
 
+    @property
+    def error(self) -> Exception | None:
+        """What went wrong, as the driver or the copy raised it."""
+        return self._error
+
     def __await__(self) -> Generator[Any, Any, None]:
         return self._wait().__await__()
 

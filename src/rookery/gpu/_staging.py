@@ -1,0 +1,271 @@
+"""One run of a batched stage: take, copy, compute, answer, several batches at once.
+
+The main task takes messages, and starts to copy their rows to the device. Each batch then flies in a task of its own: it
+waits until the function has been called for the one before, calls it, and answers. So while one batch computes, the
+next is copied there, and the one before is copied back; and all of it waits for the slowest of the three.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from rookery._core._parking import interruptible, uninterrupted
+from rookery._core.context import incarnation_of
+from rookery._core.waiting import Latch
+from rookery._model.dead_letter import Reason
+from rookery._model.errors import Refused, StopRequested
+
+from ._buffer import LARGE, UnifiedBuffer
+from ._errors import ArgumentTypeError, ArgumentValueError, CommandFailed, OutOfDeviceMemory
+from ._rows import RowRules, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from rookery._core.context import Context
+
+    from ._device import Device
+
+AT_ONCE: Final = 3
+"""Batches in flight: one is copied there, one computes, one is copied back."""
+
+SHARE: Final = 4
+"""In flight is at most one part in so many of what the pool may hand out: without room for its results, which the
+function acquires while the next batch holds its own memory already, a stage would wait for ever."""
+
+
+@final
+class Flight:
+    """A batch on its way."""
+
+    __slots__ = ("before", "called", "messages", "rows", "scope")
+
+    def __init__(self, messages: Sequence[Any], rows: UnifiedBuffer, before: Latch | None, called: Latch) -> None:
+        self.messages: Final = messages
+        self.rows: Final = rows
+        self.before: Final = before
+        """Set when the function has been called for the batch before."""
+        self.called: Final = called
+        """Set when it has been for this one."""
+        self.scope: Final = anyio.CancelScope()
+
+
+@final
+class Staging:
+    """A stage while it runs."""
+
+    def __init__(
+        self,
+        ctx: Context[Any],
+        device: Device,
+        rules: RowRules,
+        max_items: int,
+        max_delay: float,
+        serve: Callable[[Sequence[Any], UnifiedBuffer], Awaitable[object]],
+    ) -> None:
+        self._ctx = ctx
+        self._incarnation = incarnation_of(ctx)
+        self._cell = self._incarnation.cell
+        self._device = device
+        self._rules = rules
+        self._max_items = max_items
+        self._max_delay = max_delay
+        self._max_bytes = min(rules.max_bytes, device.pool.statistics().limit_bytes // SHARE)
+        self._serve = serve
+        self._next: Taken | None = None  # taken, and not of the shape of the batch that was being filled
+        self._flights: dict[Flight, None] = {}  # oldest first
+        self._latest: Latch | None = None  # set when the function has been called for the latest of them
+        self._one_ended: Latch | None = None
+
+    @uninterrupted
+    async def run(self) -> None:
+        """Serve until a graceful stop; what has been taken until then is answered."""
+        try:
+            while (first := await self._first()) is not None:
+                most = self._most(first.row.nbytes)
+                await self._room(most * first.row.nbytes)
+                await self._set_off(await self._fill(first, most))
+            await self._land()
+        except GeneratorExit:
+            raise  # the loop itself was torn down; there is nothing left to await with
+        except BaseException:
+            for flight in self._flights:
+                flight.scope.cancel()
+            with self._cell.engine.grace(self._cell.spec.settings.stop_timeout):
+                await self._land()
+            raise
+
+    # --- taking ---
+
+    async def _first(self) -> Taken | None:
+        """The first message of a batch; None at a graceful stop."""
+        taken, self._next = self._next, None
+        try:
+            while taken is None:
+                taken = self._understood(await self._ctx.receive())
+        except StopRequested:
+            return None
+        return taken
+
+    async def _fill(self, first: Taken, most: int) -> list[Taken]:
+        """What else comes for that batch in time."""
+        batch = [first]
+        now = self._device.loop.now
+        ends = now() + self._max_delay
+        while len(batch) < most:
+            try:
+                message = await self._ctx.receive(timeout=ends - now())
+            except (TimeoutError, StopRequested):
+                break
+            taken = self._understood(message)
+            if taken is not None and taken.row.shape != first.row.shape:
+                self._next = taken
+                break
+            if taken is not None:
+                batch.append(taken)
+        return batch
+
+    def _understood(self, message: Any) -> Taken | None:
+        """The message with its row; None for one that fails alone."""
+        try:
+            return Taken(message, self._rules.row_of(message))
+        except (ArgumentTypeError, ArgumentValueError) as error:
+            self._fail(message, error)
+            return None
+
+    def _most(self, nbytes: int) -> int:
+        """How many rows of that many bytes a batch has at most: half of what may be in flight, so that there are two."""
+        return max(1, min(self._max_items, self._max_bytes // 2 // nbytes))
+
+    async def _room(self, nbytes: int) -> None:
+        """Wait until that many bytes more may be in flight. What is larger than that altogether flies alone."""
+        while self._flights and not self._has_room(nbytes):
+            await self._landing()
+
+    def _has_room(self, nbytes: int) -> bool:
+        in_flight = sum(flight.rows.nbytes for flight in self._flights)
+        return len(self._flights) < AT_ONCE and in_flight + nbytes <= self._max_bytes
+
+    # --- flying ---
+
+    async def _set_off(self, batch: Sequence[Taken]) -> None:
+        """Start to copy a batch, and a task that sees to the rest."""
+        row = batch[0].row
+        capacity = min(_power_of_two(len(batch)), self._most(row.nbytes))
+        try:
+            rows = await self._device.pool.acquire((capacity, *row.shape), row.dtype)
+        except OutOfDeviceMemory as error:
+            for taken in batch:
+                self._fail(taken.message, error)
+            return
+        rows.gather([taken.row for taken in batch])
+        rows.start_upload(self._device.uploads)
+        before, self._latest = self._latest, Latch(self._device.loop)
+        flight = Flight([taken.message for taken in batch], rows, before, self._latest)
+        self._flights[flight] = None
+        self._ctx.start_soon(self._fly, flight, name=f"{self._cell.path} batch")
+
+    @uninterrupted
+    async def _fly(self, flight: Flight) -> None:
+        """Compute a batch when its turn has come, and answer."""
+        result: object = None
+        try:
+            with flight.scope:
+                if flight.before is not None:
+                    await flight.before.wait()
+                try:
+                    result = await _call(self._serve, flight.messages, flight.rows)
+                except Refused as refused:
+                    flight.called.set()
+                    self._fail_all(flight.messages, refused.error)
+                else:
+                    # Not set if that raised: what has crashed computes nothing more.
+                    flight.called.set()
+                    await self._answer(flight, result)
+        finally:
+            self._release(flight.rows)
+            if isinstance(result, UnifiedBuffer):
+                self._release(result)
+            del self._flights[flight]
+            if self._one_ended is not None:
+                self._one_ended.set()
+
+    def _release(self, buffer: UnifiedBuffer) -> None:
+        if not (buffer.released or self._device.closed) and buffer.owner is self._device:
+            self._device.pool.release(buffer)
+
+    async def _land(self) -> None:
+        """Wait until no batch is in flight."""
+        while self._flights:
+            await self._landing()
+
+    async def _landing(self) -> None:
+        """Wait until a batch is no longer in flight."""
+        self._one_ended = Latch(self._device.loop)
+        await self._one_ended.wait()
+        await checkpoint_if_cancelled()  # if it has crashed, nothing more may be taken
+
+    # --- answering ---
+
+    async def _answer(self, flight: Flight, result: object) -> None:
+        """Give every request its row."""
+        if result is None:
+            answers: Iterable[object] = [None] * len(flight.messages)
+        else:
+            checked = self._rules.check_result(result, len(flight.messages), flight.rows.shape[0])
+            answers = await self._own_rows(checked, len(flight.messages))
+        for message, answer in zip(flight.messages, answers, strict=True):
+            if self._asked(message):
+                self._ctx.reply(message, answer)
+
+    async def _own_rows(self, result: UnifiedBuffer | npt.NDArray[Any], n: int) -> list[Any]:
+        """The rows of a result, each an array of its own: who keeps one does not keep them all."""
+        used: tuple[UnifiedBuffer, ...] = ()
+        if isinstance(result, UnifiedBuffer):
+            used = (result,)
+            result.start_download(self._device.downloads)
+            await result.ensure_on_host()
+            if result.failure is not None:  # it may have been over before anybody waited for it
+                raise CommandFailed(f"a command that used {result!r} failed: {result.failure}") from result.failure
+            result = result.host
+        rows, copies = result[:n], list[Any]()
+
+        def copy() -> None:
+            copies.extend(row.copy() for row in rows)
+
+        if rows.nbytes < LARGE:
+            copy()
+        else:
+            await self._device.copies.submit(copy, used, lambda: f"reading a result of {self._cell.path}")
+        return copies
+
+    def _asked(self, message: Any) -> bool:
+        """Whether somebody asked, and has had no answer; nobody waits for what was only sent."""
+        return self._incarnation.hand.peek(message) is not None
+
+    def _fail_all(self, messages: Sequence[Any], error: BaseException) -> None:
+        for message in messages:
+            self._fail(message, error)
+
+    def _fail(self, message: Any, error: BaseException) -> None:
+        """Fail one message: its asker gets the error; if it was only sent, that is a dead letter."""
+        if self._asked(message):
+            self._ctx.fail(message, error)
+        else:
+            self._cell.dead_letter(error, Reason.NOT_ASKED)
+
+
+def _power_of_two(n: int) -> int:
+    """The smallest that is not below ``n``."""
+    return 1 << (n - 1).bit_length()
+
+
+@interruptible
+async def _call(serve: Callable[..., Awaitable[object]], *args: Any) -> object:
+    """Call user code."""
+    return await serve(*args)
