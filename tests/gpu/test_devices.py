@@ -29,7 +29,8 @@ from .support import KERNELS, Gate
 POCL = gpu.DeviceInfo(
     index=0, name="pthread-AMD EPYC", vendor="AuthenticAMD", platform="Portable Computing Language", kind="cpu",
     driver="3.0", global_memory=1 << 32, max_allocation=1 << 30, compute_units=2, max_work_group_size=4096,
-    shares_host_memory=True, fp64=True, fp16=False,
+    shares_host_memory=True, fp64=True, fp16=False, platform_version="OpenCL 3.0 PoCL 3.0", version="OpenCL 3.0 PoCL",
+    local_memory=1 << 20, host_unified_memory=True, svm=("coarse buffer", "fine buffer"),
 )  # fmt: skip
 INTEL = attrs.evolve(POCL, name="Intel(R) Xeon(R)", vendor="Intel(R) Corporation", platform="Intel(R) OpenCL")
 NVIDIA = attrs.evolve(
@@ -117,6 +118,18 @@ async def test_a_real_device_is_found_by_everything_it_is_called() -> None:
             assert device.info == mine
     with pytest.raises(gpu.NoDevice, match=r"'no such thing'; there is .*Portable"):
         await gpu.open_device("no such thing").__aenter__()
+
+
+def test_a_device_tells_what_it_can_do() -> None:
+    """Everything that decides what to run on it, before it is opened."""
+    mine = next(info for info in gpu.devices() if info.is_pocl)
+    assert (mine.kind, mine.host_unified_memory, mine.fp64) == ("cpu", True, True)
+    assert mine.version.startswith("OpenCL ")
+    assert mine.platform_version.startswith("OpenCL ")
+    assert mine.driver
+    assert 0 < mine.local_memory <= mine.max_allocation <= mine.global_memory
+    assert min(mine.compute_units, mine.max_work_group_size) > 0
+    assert "coarse buffer" in mine.svm
 
 
 async def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,17 @@ class UnifiedBuffer:
         self._state = after
         return self._upload
 
+    @uninterrupted
+    def start_copying_to(self, other: UnifiedBuffer, queue: Queue) -> Operation:
+        """Start copying the device side to that of another buffer of this size and device."""
+        source, target = self._live(), other._live()
+        self.start_upload(queue)
+        both = (self, other)
+        event = _opencl.copy_on_device(queue.raw, target, source, self.nbytes, queue.after(both))
+        operation = queue.follow(event, both, lambda: f"copying {self!r}")
+        other.written_by_launch()
+        return operation
+
     def written_by_launch(self) -> None:
         """A launch that may write it was started."""
         self._version += 1

@@ -170,6 +170,30 @@ class Device:
         """A new buffer of the pool with nothing in it yet; the same as ``pool.acquire``."""
         return await self.pool.acquire(shape, dtype)
 
+    async def copy(self, buffer: UnifiedBuffer) -> UnifiedBuffer:
+        """A new buffer of this device's pool with the data of another buffer, which may be of another device.
+
+        Within one device the data stays there; from another one it goes by way of the host. The copy has what the
+        commands that were started before write, and nothing of those that are started later.
+
+        If cancelled: the new buffer is given back.
+
+        Raises:
+            NoData: if nothing was ever written to the buffer.
+            OutOfDeviceMemory: if it is larger than this device's limit alone.
+        """
+        self.check_usable()
+        if buffer.owner is not self:
+            return await self.upload(await buffer.read())
+        copied = await self.pool.acquire(buffer.shape, buffer.dtype)
+        try:
+            await buffer.start_copying_to(copied, self.queue)
+        except BaseException:
+            if not self.closed:
+                self.pool.release(copied)
+            raise
+        return copied
+
     # --- queues ---
 
     @asynccontextmanager

@@ -226,7 +226,7 @@ class Kernel:
         if argument.owner is not self.owner:
             raise ArgumentValueError(
                 f"{self.signature.describe(parameter)} needs a buffer of its own device, got one of another `open_device()` "
-                f"of {argument.owner.info.name}: copy it with `await device.upload(await buffer.read())`"
+                f"of {argument.owner.info.name}: copy it with `await device.copy(buffer)`"
             )
         if argument.dtype is not parameter.dtype or parameter.lanes > 1:
             self.signature.check_dtype(parameter, argument.dtype, argument.nbytes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._errors import BuildFailed, CommandFailed, ForkedProcess, GpuUnavailable
 from ._pocl import ensure_cache, name_processor
-from ._select import DeviceInfo, Kind
+from ._select import DeviceInfo, Kind, Svm
 
 try:
     import numpy as np
@@ -110,17 +110,45 @@ def describe(index: int, device: RawDevice) -> DeviceInfo:
         name=device.name.strip(),
         vendor=device.vendor.strip(),
         platform=device.platform.name.strip(),
+        platform_version=device.platform.version.strip(),
         kind=_kind(device),
+        version=device.version.strip(),
         driver=device.driver_version.strip(),
         global_memory=device.global_mem_size,
         max_allocation=device.max_mem_alloc_size,
+        local_memory=device.local_mem_size,
         compute_units=device.max_compute_units,
         max_work_group_size=device.max_work_group_size,
+        host_unified_memory=bool(device.host_unified_memory),
         # An integrated GPU shares the memory too, but wants to be told of each access; it is copied to for now.
         shares_host_memory=bool(device.host_unified_memory) and _kind(device) == "cpu",
-        fp64="cl_khr_fp64" in extensions,
+        # The extension is no longer named by every driver that has it.
+        fp64="cl_khr_fp64" in extensions or bool(_if_known(device, "double_fp_config")),
         fp16="cl_khr_fp16" in extensions,
+        svm=_svm(device),
     )
+
+
+def _svm(device: RawDevice) -> tuple[Svm, ...]:
+    bits = cl.device_svm_capabilities
+    kinds: dict[Svm, int] = {
+        "coarse buffer": bits.COARSE_GRAIN_BUFFER,
+        "fine buffer": bits.FINE_GRAIN_BUFFER,
+        "fine system": bits.FINE_GRAIN_SYSTEM,
+        "atomics": bits.ATOMICS,
+    }
+    has = _if_known(device, "svm_capabilities")
+    return tuple(kind for kind, bit in kinds.items() if has & bit)
+
+
+def _if_known(device: RawDevice, name: str) -> int:
+    """A set of bits that older drivers have no answer for; none then."""
+    try:
+        return int(getattr(device, name))
+    except cl.Error as error:
+        if error.code != cl.status_code.INVALID_VALUE:
+            raise
+        return 0
 
 
 def _kind(device: RawDevice) -> Kind:
@@ -213,6 +241,16 @@ def copy_to_host(queue: RawQueue, host: npt.NDArray[Any], memory: RawBuffer, aft
     """Start copying; ``host`` and the event have to be kept until it is done."""
     buffer: Any = memory
     event: Event = cl.enqueue_copy(queue, host, buffer, is_blocking=False, wait_for=after)
+    return event
+
+
+def copy_on_device(
+    queue: RawQueue, target: RawBuffer, source: RawBuffer, nbytes: int, after: Sequence[Event] | None
+) -> Event:
+    """Start copying between two buffers of one device."""
+    to: Any = target
+    of: Any = source
+    event: Event = cl.enqueue_copy(queue, to, of, byte_count=nbytes, wait_for=after)
     return event
 
 
