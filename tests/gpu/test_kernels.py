@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import anyio
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery import gpu
+from rookery.gpu import _compiler, _opencl
 from rookery.gpu._arguments import parse, work_sizes
 
 from .support import KERNELS, Gate
@@ -131,7 +134,7 @@ async def test_other_queues_are_refused(device: gpu.Device, program: gpu.Program
         (KERNELS, "-DN=3 -DM=4", r"options are a list of texts, got '-DN=3 -DM=4': write \['-DN=3', '-DM=4'\]"),
         (KERNELS, [3], r"options are a list of texts, got \[3\]: write"),
         (KERNELS, None, r"options are a list of texts, got None: write"),
-        (5, (), r"build takes OpenCL C as text, got 5: write"),
+        (5, (), r"build takes OpenCL C as text, or the path of a file, got 5: write"),
     ],
 )
 async def test_what_cannot_be_compiled_is_a_type_error(
@@ -305,6 +308,67 @@ async def test_a_build_error_carries_the_compilers_message(device: gpu.Device) -
     assert "options" not in caught.value.log
     assert isinstance(caught.value, ValueError)
     await device.kernel(KERNELS, "add")
+
+
+async def test_a_build_error_shows_the_line_it_is_about(device: gpu.Device) -> None:
+    """Below the compiler's message, with a mark."""
+    with pytest.raises(gpu.BuildFailed) as caught:
+        await device.build("kernel void f(global int *x)\n{\n\tx[0] = foo;\n}")
+    lines = str(caught.value).splitlines()
+    at = next(index for index, line in enumerate(lines) if "<source>:3:9: use of undeclared identifier 'foo'" in line)
+    assert lines[at + 1 : at + 3] == ["    \tx[0] = foo;", "    \t       ^"]
+
+
+async def test_sources_come_from_files(device: gpu.Device, tmp_path: Path) -> None:
+    """Which may include others beside them; a build error names the file."""
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    (folder / "number.h").write_text("#define NUMBER 42\n")
+    source = folder / "kernels.cl"
+    source.write_text('#include "number.h"\nkernel void f(global int *x) { x[get_global_id(0)] = NUMBER; }')
+    out = await device.empty(3, np.int32)
+    await (await device.kernel(source, "f"))(out)
+    assert (await out.read()).tolist() == [42] * 3
+    (folder / "number.h").write_text("#define NUMBER 43\n")
+    await (await device.kernel(source, "f"))(out)
+    assert (await out.read()).tolist() == [43] * 3, "an included file may change"
+    source.write_text("\nkernel void f(global int *x) { x = bar; }")
+    with pytest.raises(gpu.BuildFailed, match=r"kernels\.cl:2:36: .*\n    kernel void f\(global int \*x\) \{ x = bar; \}\n +\^"):
+        await device.build(source)
+    with pytest.raises(FileNotFoundError, match=r"nothing\.cl"):
+        await device.build(folder / "nothing.cl")
+    await device.build(KERNELS)
+
+
+async def test_a_program_is_built_once(device: gpu.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where two tasks ask for it at the same time; other options make another program."""
+    built: list[str] = []
+    compile_program = _opencl.compile_program
+
+    def counted(context: _opencl.Context, source: str, options: Sequence[str]) -> _opencl.RawProgram:
+        built.append(source)
+        return compile_program(context, source, options)
+
+    monkeypatch.setattr(_opencl, "compile_program", counted)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(device.build, KERNELS)
+        tasks.start_soon(device.build, KERNELS)
+    first, second = await device.kernel(KERNELS, "fill"), await device.kernel(KERNELS, "fill")
+    assert len(built) == 1
+    a, b = await device.empty(4), await device.empty(4)
+    first.submit(a, 1)
+    second.submit(b, 2)
+    assert ((await a.read()).tolist(), (await b.read()).tolist()) == ([1] * 4, [2] * 4)
+    await device.build(KERNELS, ["-DN=1"])
+    assert len(built) == 2
+
+
+async def test_kept_programs_are_bounded(device: gpu.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that makes sources at run time does not fill the memory."""
+    monkeypatch.setattr(_compiler, "KEPT", 2)
+    for number in range(4):
+        await device.build(f"kernel void f(global int *x) {{ x[0] = {number}; }}")
+    assert len(device.compiler._kept) == 2
 
 
 async def test_options_reach_the_compiler(device: gpu.Device) -> None:

@@ -17,11 +17,13 @@ from rookery._model.errors import WrongLoop
 
 from . import _opencl
 from ._arrays import check_plain
-from ._errors import ArgumentTypeError, DeviceClosed, DeviceStuck
+from ._compiler import Compiler
+from ._errors import DeviceClosed, DeviceStuck
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
 from ._queue import Queue
+from ._source import check_options, read_source
 from ._states import Transfer
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ class Device:
         """The device's own in-order queue."""
         self.copies: Final = Lane(self.loop, f"host copies of {info.name}")
         """Where large host copies are made."""
-        self._compiler = Lane(self.loop, f"compiler for {info.name}")
+        self.compiler: Final = Compiler(self.loop, self._context, info)
+        """Where programs are compiled."""
         mapping = _opencl.make_queue(self._context)
         self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit)
         """Where buffers come from."""
@@ -108,35 +111,31 @@ class Device:
 
     # --- programs ---
 
-    async def build(self, source: str, options: Sequence[str] = ()) -> Program:
-        """Compile OpenCL C, off the loop.
+    async def build(self, source: str | os.PathLike[str], options: Sequence[str] = ()) -> Program:
+        """Compile OpenCL C, off the loop. A program that was built before is not built again.
 
-        If cancelled: the compiler finishes what it began, and that is dropped.
+        If cancelled: the compiler finishes what it began, and keeps that.
 
         Args:
-            source: OpenCL C.
+            source: OpenCL C, or the path of a file with it. A file's own folder is where ``#include`` looks first.
             options: For the compiler: ``["-DN=16", "-cl-fast-relaxed-math"]``.
 
         Raises:
-            BuildFailed: with the compiler's message.
-            ArgumentTypeError: if the source is not text, or the options are not a sequence of texts.
+            BuildFailed: with the compiler's message, and the lines that it is about.
+            OSError: if the file cannot be read.
+            ArgumentTypeError: if the source is neither text nor a path, or the options are not a sequence of texts.
         """
         self.check_usable()
-        _check_build(source, options)
-        built: list[_opencl.RawProgram] = []
-
-        def compile_program() -> None:
-            built.append(_opencl.compile_program(self._context, source, options))
-
-        await self._compiler.submit(compile_program, (), lambda: "compiling")
+        check_options(options)
+        program = await self.compiler.compile(await read_source(source), options)
         self.check_usable()
-        return Program(self, built[0])
+        return Program(self, program)
 
-    async def kernel(self, source: str, name: str) -> Kernel:
-        """Compile OpenCL C and take one kernel from it. Keep it: compiling costs tens of milliseconds.
+    async def kernel(self, source: str | os.PathLike[str], name: str) -> Kernel:
+        """Compile OpenCL C and take one kernel from it, as `build` does.
 
         Raises:
-            BuildFailed: with the compiler's message.
+            BuildFailed: with the compiler's message, and the lines that it is about.
             LookupError: if there is no kernel of that name.
         """
         return (await self.build(source)).kernel(name)
@@ -267,7 +266,7 @@ class Device:
         Raises:
             DeviceStuck: if commands were still in flight when the deadline passed.
         """
-        lanes = [*(queue.lane for queue in self._queues), self.copies, self._compiler]
+        lanes = [*(queue.lane for queue in self._queues), self.copies, self.compiler.lane]
         try:
             await self._close(lanes)
         finally:
@@ -296,12 +295,3 @@ class Device:
             "The threads that wait for them, and their memory, stay until they are over, and so does this process"
         )
 
-
-def _check_build(source: object, options: Any) -> None:
-    if not isinstance(source, str):
-        raise ArgumentTypeError(f"build takes OpenCL C as text, got {source!r}: write build(Path(name).read_text())")
-    if isinstance(options, str):
-        raise ArgumentTypeError(f"options are a list of texts, got {options!r}: write {options.split()}")
-    given: list[object] = list(options) if isinstance(options, (list, tuple)) else [options]  # pyright: ignore[reportUnknownArgumentType]
-    if not all(isinstance(option, str) for option in given):
-        raise ArgumentTypeError(f'options are a list of texts, got {options!r}: write ["-DN=16"]')

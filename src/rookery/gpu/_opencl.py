@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
-from ._errors import BuildFailed, CommandFailed, ForkedProcess, GpuUnavailable
+from ._errors import CommandFailed, ForkedProcess, GpuUnavailable
 from ._pocl import ensure_cache, name_processor
 from ._select import DeviceInfo, Kind, Svm
 
@@ -26,7 +27,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import numpy.typing as npt
 
@@ -41,6 +42,9 @@ RawPool = MemoryPool
 RawProgram = cl.Program
 RawQueue = cl.CommandQueue
 UserEvent = cl.UserEvent
+
+ARGUMENT_INFO: Final = ("-cl-kernel-arg-info",)
+"""Without it the compiler forgets the names, types and qualifiers of arguments."""
 
 
 # --- processes -------------------------------------------------------------------------------------
@@ -257,18 +261,31 @@ def copy_on_device(
 # --- kernels ---------------------------------------------------------------------------------------
 
 
+class CompilerError(Exception):
+    """What the compiler said about a source that it does not accept."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__(log)
+        self.log = log
+
+
 def compile_program(context: Context, source: str, options: Sequence[str]) -> RawProgram:
     """Compile OpenCL C, with the information about arguments that checks need. Takes long: not on the loop.
 
     Raises:
-        BuildFailed: with what the compiler said.
+        CompilerError: with what the compiler said.
     """
-    try:
-        program: RawProgram = cl.Program(context, source).build(options=["-cl-kernel-arg-info", *options])
-    except cl.RuntimeError as error:
-        log = _compiler_log(str(error))
-        raise BuildFailed(f"the OpenCL source did not compile:\n{log}", log) from None
+    with _compiler_errors():
+        program: RawProgram = cl.Program(context, source).build(options=[*ARGUMENT_INFO, *options])
     return program
+
+
+@contextmanager
+def _compiler_errors() -> Generator[None]:
+    try:
+        yield
+    except cl.RuntimeError as error:
+        raise CompilerError(_compiler_log(str(error))) from None
 
 
 def _compiler_log(message: str) -> str:
