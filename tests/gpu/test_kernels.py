@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery import gpu
-from rookery.gpu import _compiler, _opencl
+from rookery.gpu import _compiler, _opencl, _source
 from rookery.gpu._arguments import parse, work_sizes
 
 from .support import KERNELS, Gate
@@ -385,6 +386,26 @@ async def test_an_unknown_kernel_is_named(program: gpu.Program, device: gpu.Devi
         program.kernel("sub")
     with pytest.raises(LookupError, match=r"there is none: mark functions with __kernel"):
         (await device.build("int f() { return 1; }")).kernel("f")
+
+
+async def test_doubles_are_refused_where_the_device_does_not_compute_with_them(device: gpu.Device) -> None:
+    """Buffers, kernels and sources alike, each before anything is allocated or launched."""
+    source = "kernel void f(global double *x) { x[0] += 1; }"
+    program = await device.build(source)
+    device.info = attrs.evolve(device.info, fp64=False)  # type: ignore[misc]
+    refused = r"is of float64, and .* does not compute with double: write `x\.astype\(np\.float32\)`"
+    for dtype in (np.float64, np.complex128, np.dtype([("a", "i4"), ("b", "f8")]), np.dtype(("f8", (2,)))):
+        with pytest.raises(TypeError, match="does not compute with double"):
+            await device.upload(np.zeros(4, dtype))
+    with pytest.raises(gpu.ArgumentTypeError, match=f"a buffer {refused}"):
+        await device.empty(4, np.float64)
+    with pytest.raises(gpu.ArgumentTypeError, match=rf"argument 'x' \(double\* x\) of kernel 'f' {refused}"):
+        program.kernel("f")
+    without = _source.Source(source).failed("error: double", doubles=False)
+    assert "This device does not compute with double: write float" in str(without)
+    assert "does not compute" not in str(_source.Source(source).failed("error: x", doubles=True))
+    assert device.pool.statistics().active_bytes == 0
+    assert (await (await device.upload(np.ones(4, np.float16))).read()).tolist() == [1] * 4
 
 
 # --- operations -------------------------------------------------------------------------------------

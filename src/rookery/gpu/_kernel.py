@@ -8,6 +8,7 @@ from rookery._core._parking import uninterrupted
 
 from . import _opencl
 from ._arguments import LocalMemory, Parameter, Size, parse, understand_size, work_sizes
+from ._arrays import check_computable
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
 from ._queue import Queue
@@ -93,6 +94,9 @@ class Kernel:
         self.owner: Final = owner
         """The device it was compiled for."""
         self.signature: Final = parse(name, _opencl.raw_parameters(raw))
+        for one in self.signature.parameters:
+            if one.dtype is not None:
+                check_computable(one.dtype, self.signature.describe(one), owner.info.name, doubles=owner.info.fp64)
         self._raw = raw
         self._compiled_for: set[tuple[int, ...]] = set()  # local sizes it was launched with
         self._plan = self.signature.parameters

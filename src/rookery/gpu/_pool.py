@@ -13,7 +13,7 @@ from rookery._core._parking import uninterrupted
 from rookery._core.waiting import WaitingLine
 
 from . import _opencl
-from ._arrays import understand_dtype, understand_shape
+from ._arrays import check_computable, understand_dtype, understand_shape
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
@@ -136,10 +136,12 @@ class BufferPool:
     ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         """Shape and dtype in full, and the bytes that the request takes from the device."""
         sides, kind = understand_shape(shape), understand_dtype(dtype)
+        info = self._device.info
+        check_computable(kind, "a buffer", info.name, doubles=info.fp64)
         asked = math.prod(sides) * kind.itemsize
         if asked > self._largest:
             raise OutOfDeviceMemory(
-                f"a buffer of {asked:,} bytes is more than {self._device.info.name} can allocate at once, "
+                f"a buffer of {asked:,} bytes is more than {info.name} can allocate at once, "
                 f"{self._largest:,} bytes: split it"
             )
         nbytes = _opencl.rounded_size(self._raw, asked)
