@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery import gpu
+from rookery._core._parking import current_loop
 from rookery.gpu import _compiler, _opencl, _source
 from rookery.gpu._arguments import parse, work_sizes
 
@@ -334,7 +335,9 @@ async def test_sources_come_from_files(device: gpu.Device, tmp_path: Path) -> No
     await (await device.kernel(source, "f"))(out)
     assert (await out.read()).tolist() == [43] * 3, "an included file may change"
     source.write_text("\nkernel void f(global int *x) { x = bar; }")
-    with pytest.raises(gpu.BuildFailed, match=r"kernels\.cl:2:36: .*\n    kernel void f\(global int \*x\) \{ x = bar; \}\n +\^"):
+    with pytest.raises(
+        gpu.BuildFailed, match=r"kernels\.cl:2:36: .*\n    kernel void f\(global int \*x\) \{ x = bar; \}\n +\^"
+    ):
         await device.build(source)
     with pytest.raises(FileNotFoundError, match=r"nothing\.cl"):
         await device.build(folder / "nothing.cl")
@@ -406,6 +409,43 @@ async def test_doubles_are_refused_where_the_device_does_not_compute_with_them(d
     assert "does not compute" not in str(_source.Source(source).failed("error: x", doubles=True))
     assert device.pool.statistics().active_bytes == 0
     assert (await (await device.upload(np.ones(4, np.float16))).read()).tolist() == [1] * 4
+
+
+async def test_a_warm_up_runs_off_the_loop_and_in_order(either: gpu.Device) -> None:
+    """After what was started before, and before what is started later; the loop goes on meanwhile."""
+    program = await either.build(KERNELS)
+    fill, increment = program.kernel("fill"), program.kernel("increment")
+    x = await either.upload(np.zeros(64, np.float32))
+    async with anyio.create_task_group() as tasks:
+        with Gate(either.queue) as gate:
+            fill.submit(x, 10)
+            tasks.start_soon(increment.warm_up, x)
+            await anyio.wait_all_tasks_blocked()
+            fill.submit(x, 20, size=32)
+            gate.open()
+    assert (await x.read()).tolist() == [20] * 32 + [11] * 32
+    await increment.warm_up(x, local=16)
+    assert (await x.read()).tolist() == [21] * 32 + [12] * 32
+
+
+async def test_a_warm_up_checks_what_a_launch_checks(device: gpu.Device, program: gpu.Program) -> None:
+    """And a cancelled one keeps its buffers until it is done."""
+    increment = program.kernel("increment")
+    with pytest.raises(gpu.ArgumentTypeError, match="takes 1 arguments, got 0"):
+        await increment.warm_up()
+    x = await device.upload(np.zeros(4, np.float32))
+    with Gate(device.queue) as gate:
+        program.kernel("fill").submit(x, 1)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await increment.warm_up(x)
+        assert scope.cancelled_caught
+        device.pool.release(x)
+        assert device.pool.statistics().in_flight_bytes == x.reserved
+        gate.open()
+        await device.empty(3)
+    while device.pool.statistics().in_flight_bytes:
+        await current_loop().checkpoint()
 
 
 # --- operations -------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from ._errors import (
     OutOfDeviceMemory,
     StaleHost,
 )
+from ._generated import Elementwise, Reduction
 from ._kernel import Kernel, Program
 from ._lane import Operation
 from ._open import devices, open_device
@@ -57,6 +58,7 @@ __all__ = [
     "DeviceInfo",
     "DeviceStatistics",
     "DeviceStuck",
+    "Elementwise",
     "ForkedProcess",
     "GpuUnavailable",
     "Kernel",
@@ -69,6 +71,7 @@ __all__ = [
     "PoolStatistics",
     "Program",
     "Queue",
+    "Reduction",
     "Signature",
     "StaleHost",
     "UnifiedBuffer",

@@ -67,9 +67,18 @@ class Compiler:
     async def do(self, work: Callable[[], T]) -> T:
         """Do something else that needs the compiler, in its thread."""
         done: list[T] = []
-        await self.submit(lambda: done.append(work()), ())
+        await self.lane.submit(lambda: done.append(work()), (), lambda: "compiling")
         return done[0]
 
-    def submit(self, work: Callable[[], object], used: Sequence[Used], event: _opencl.Event | None = None) -> Operation:
-        """Start something in the compiler's thread; ``event`` is what commands that depend on it wait for."""
-        return self.lane.submit(work, used, lambda: "compiling", event)
+    def submit(
+        self, work: Callable[[], object], used: Sequence[Used], event: _opencl.Event, label: Callable[[], str]
+    ) -> Operation:
+        """Start something in its thread that takes long for what it compiles.
+
+        Args:
+            work: What to do.
+            used: What it uses, to be told when it is over.
+            event: What commands that depend on it wait for.
+            label: What to call it in messages.
+        """
+        return self.lane.submit(work, used, label, event)

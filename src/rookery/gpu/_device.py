@@ -19,6 +19,7 @@ from . import _opencl
 from ._arrays import check_plain
 from ._compiler import Compiler
 from ._errors import DeviceClosed, DeviceStuck
+from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
@@ -74,7 +75,8 @@ class Device:
         self._pid = os.getpid()
         self._profile = profile
         self._close_timeout = close_timeout
-        self._context = _opencl.make_context(raw)
+        self.context: Final = _opencl.make_context(raw)
+        """pyopencl's context."""
         self._queues: list[Queue] = []
         self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
         self._numbered = 0
@@ -83,9 +85,9 @@ class Device:
         """The device's own in-order queue."""
         self.copies: Final = Lane(self.loop, f"host copies of {info.name}")
         """Where large host copies are made."""
-        self.compiler: Final = Compiler(self.loop, self._context, info)
+        self.compiler: Final = Compiler(self.loop, self.context, info)
         """Where programs are compiled."""
-        mapping = _opencl.make_queue(self._context)
+        mapping = _opencl.make_queue(self.context)
         self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit)
         """Where buffers come from."""
 
@@ -139,6 +141,69 @@ class Device:
             LookupError: if there is no kernel of that name.
         """
         return (await self.build(source)).kernel(name)
+
+    async def elementwise(
+        self, arguments: str, operation: str, *, name: str = "elementwise", preamble: str = ""
+    ) -> Elementwise:
+        """A kernel from a line of C that is run for each element ``i``. Keep it: it is compiled, off the loop.
+
+        Example:
+            >>> axpy = await device.elementwise("float a, const float *x, float *y", "y[i] += a * x[i]")
+            >>> await axpy(2, x, y)
+
+        If cancelled: the compiler finishes what it began, and that is dropped.
+
+        Args:
+            arguments: As in C; say ``const`` for what is only read.
+            operation: What to do, in OpenCL C.
+            name: Of the kernel, in messages and statistics.
+            preamble: OpenCL C that stands before the kernel: functions, macros.
+
+        Raises:
+            BuildFailed: with the compiler's message.
+            ArgumentValueError: if the arguments are none in C, or have no buffer, or the operation returns.
+        """
+        self.check_usable()
+        return await make_elementwise(self, arguments, operation, name, preamble)
+
+    async def reduction(
+        self,
+        dtype: npt.DTypeLike,
+        *,
+        neutral: str | float,
+        reduce: str,
+        map: str,  # noqa: A002 - what it is called everywhere
+        arguments: str,
+        name: str = "reduction",
+        preamble: str = "",
+    ) -> Reduction:
+        """A kernel that makes one number of many elements. Keep it: it is compiled, off the loop.
+
+        Floating sums depend on the order, which is the device's choice, and the same each time.
+
+        Example:
+            >>> dot = await device.reduction(
+            ...     np.float32, neutral=0, reduce="a + b", map="x[i] * y[i]", arguments="const float *x, const float *y"
+            ... )
+            >>> print(await dot(x, y))
+
+        If cancelled: the compiler finishes what it began, and that is dropped.
+
+        Args:
+            dtype: Of the result, and of what is between.
+            neutral: What changes nothing when it is reduced: 0 for a sum, ``"-INFINITY"`` for a maximum.
+            reduce: Two, ``a`` and ``b``, made into one, in OpenCL C.
+            map: What is taken of each element ``i``.
+            arguments: As in C; say ``const`` for what is only read.
+            name: Of the kernels, in messages and statistics.
+            preamble: OpenCL C that stands before the kernels: functions, macros.
+
+        Raises:
+            BuildFailed: with the compiler's message.
+            ArgumentValueError: if the arguments are none in C, or have no buffer.
+        """
+        self.check_usable()
+        return await make_reduction(self, dtype, neutral, reduce, map, arguments, name, preamble)
 
     # --- buffers ---
 
@@ -223,11 +288,11 @@ class Device:
 
     def copy_on_host(self, work: Callable[[], object], buffer: UnifiedBuffer, label: Callable[[], str]) -> Operation:
         """Have a thread make a large host copy; commands that use the buffer and are started later wait for it."""
-        event, announced = _opencl.announce(self._context, work)
+        event, announced = _opencl.announce(self.context, work)
         return self.copies.submit(announced, (buffer,), label, event)
 
     def _add_queue(self) -> Queue:
-        raw = _opencl.make_queue(self._context, profile=self._profile)
+        raw = _opencl.make_queue(self.context, profile=self._profile)
         name = f"queue {self._numbered} of {self.info.name}"
         self._numbered += 1
         queue = Queue(self, raw, name, profile=self._profile)
@@ -294,4 +359,3 @@ class Device:
             f"{self.info.name} did not finish within {self._close_timeout} s: {len(stuck)} still in flight, {shown}. "
             "The threads that wait for them, and their memory, stay until they are over, and so does this process"
         )
-

@@ -18,7 +18,7 @@ from ._select import DeviceInfo, Kind, Svm
 try:
     import numpy as np
     import pyopencl as cl
-    from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer
+    from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer, VectorArg, parse_c_arg
 except ImportError as error:
     raise GpuUnavailable(
         f'rookery.gpu needs numpy and pyopencl ({error}): pip install "rookery[gpu]", '
@@ -305,6 +305,11 @@ def make_kernel(program: RawProgram, name: str) -> RawKernel:
     return cl.Kernel(program, name)
 
 
+def another_kernel(kernel: RawKernel) -> RawKernel:
+    """The same kernel once more, with arguments of its own."""
+    return cl.Kernel(kernel.program, kernel.function_name)
+
+
 def raw_parameters(kernel: RawKernel) -> list[tuple[str, str, bool, str]]:
     """Name, type, whether it is const, and address space of each parameter, as compiled."""
     info = cl.kernel_arg_info
@@ -379,3 +384,63 @@ def launch(
 def run_seconds(event: Event) -> float:
     """How long a completed command ran on the device, where the queue profiles."""
     return float(event.profile.end - event.profile.start) * 1e-9
+
+
+# --- generated kernels -----------------------------------------------------------------------------
+
+
+class _ConstVector(VectorArg):
+    """A pointer to const. pyopencl drops that word, and with it the knowledge of who writes what."""
+
+    def declarator(self) -> str:
+        return f"const {super().declarator()}"
+
+
+def parse_arguments(arguments: str) -> list[Any]:
+    """A C argument list as pyopencl's generators take it, in which pointers to const stay what they are.
+
+    Raises:
+        ValueError: if it cannot be understood.
+    """
+    parsed: list[Any] = []
+    for declared in arguments.split(","):
+        try:
+            one: Any = parse_c_arg(declared)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+        const = isinstance(one, VectorArg) and "const" in declared.split()
+        parsed.append(_ConstVector(one.dtype, one.name) if const else one)
+    return parsed
+
+
+def elementwise_kernel(
+    context: Context, arguments: Sequence[Any], operation: str, name: str, preamble: str
+) -> RawKernel:
+    """The kernel of pyopencl that runs an operation for each ``i`` below its last argument, in a launch of any size.
+
+    Raises:
+        CompilerError: with what the compiler said.
+    """
+    from pyopencl.elementwise import get_elwise_kernel
+
+    with _compiler_errors():
+        return get_elwise_kernel(context, arguments, operation, name=name, preamble=preamble, options=[*ARGUMENT_INFO])
+
+
+def reduction_kernels(
+    context: Context, dtype: np.dtype[Any], neutral: str, reduce: str, mapped: str, arguments: Sequence[Any],
+    name: str, preamble: str,
+) -> list[tuple[RawKernel, int]]:  # fmt: skip
+    """The two stages of pyopencl's reduction, each with the size of its groups.
+
+    Raises:
+        CompilerError: with what the compiler said.
+    """
+    from pyopencl.reduction import ReductionKernel
+
+    with _compiler_errors():
+        made = ReductionKernel(
+            context, dtype, neutral, reduce, mapped, list(arguments), name=name, preamble=preamble,
+            options=[*ARGUMENT_INFO],
+        )  # fmt: skip
+    return [(stage.kernel, stage.group_size) for stage in (made.stage_1_inf, made.stage_2_inf)]

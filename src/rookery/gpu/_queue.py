@@ -22,6 +22,16 @@ class OnDevice(Used, Protocol):
         ...
 
 
+def events_of(used: Sequence[OnDevice], within: Lane | None = None) -> list[_opencl.Event] | None:
+    """The events that a command using these has to wait for; those ``within`` its own lane are in order anyway."""
+    return [
+        operation.event
+        for thing in used
+        for lane, operation in thing.last.items()
+        if lane is not within and operation.event is not None
+    ] or None
+
+
 @final
 class Queue:
     """An in-order queue: its commands run one after the other, and beside those of other queues.
@@ -58,13 +68,7 @@ class Queue:
     def after(self, used: Sequence[OnDevice]) -> list[_opencl.Event] | None:
         """The events on other queues, and of host copies, that a command using these has to wait for."""
         self.lane.check_open()
-        # Within one queue the order is the device's business.
-        return [
-            operation.event
-            for thing in used
-            for lane, operation in thing.last.items()
-            if lane is not self.lane and operation.event is not None
-        ] or None
+        return events_of(used, self.lane)
 
     def follow(
         self, event: _opencl.Event, used: Sequence[OnDevice], label: Callable[[], str], keep: object = None
