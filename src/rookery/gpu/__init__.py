@@ -40,6 +40,7 @@ from ._kernel import Kernel, Program
 from ._lane import Operation
 from ._open import devices, open_device
 from ._pool import BufferPool, PoolStatistics
+from ._profile import KernelStatistics, OperationProfile
 from ._queue import Queue
 from ._select import DeviceInfo
 from ._states import BufferState
@@ -62,10 +63,12 @@ __all__ = [
     "ForkedProcess",
     "GpuUnavailable",
     "Kernel",
+    "KernelStatistics",
     "LocalMemory",
     "NoData",
     "NoDevice",
     "Operation",
+    "OperationProfile",
     "OutOfDeviceMemory",
     "Parameter",
     "PoolStatistics",

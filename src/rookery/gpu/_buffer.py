@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 LARGE: Final = 1 << 20
 """Host copies of this many bytes and more are made by a thread, so that the event loop goes on."""
 
+TO_DEVICE: Final = "copies to the device"
+TO_HOST: Final = "copies to the host"
+"""The rows of transfers in a trace."""
+
 
 @final
 class UnifiedBuffer:
@@ -272,7 +276,7 @@ class UnifiedBuffer:
         if transfer is Transfer.TO_DEVICE and not self.owner.info.shares_host_memory:
             host = self._host_side()
             event = _opencl.copy_to_device(queue.raw, self._live(), host, queue.after((self,)))
-            self._upload = queue.follow(event, (self,), lambda: f"copying {self!r} to the device", keep=host)
+            self._upload = queue.follow(event, (self,), lambda: f"copying {self!r} to the device", host, TO_DEVICE)
             self.owner.count_transfer(transfer, self.nbytes)
         self._state = after
         return self._upload
@@ -358,7 +362,7 @@ class UnifiedBuffer:
     def _start_download(self) -> Operation:
         queue, host = self.owner.queue, self._host_side()
         event = _opencl.copy_to_host(queue.raw, host, self._live(), queue.after((self,)))
-        self._download = queue.follow(event, (self,), lambda: f"copying {self!r} to the host", keep=host)
+        self._download = queue.follow(event, (self,), lambda: f"copying {self!r} to the host", host, TO_HOST)
         self._download_version = self._version
         self.owner.count_transfer(Transfer.TO_HOST, self.nbytes)
         return self._download

@@ -18,17 +18,18 @@ from rookery._model.errors import WrongLoop
 from . import _opencl
 from ._arrays import check_plain
 from ._compiler import Compiler
-from ._errors import DeviceClosed, DeviceStuck
+from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
 from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
+from ._profile import KernelStatistics, Recorder, Tally, chrome_trace
 from ._queue import Queue
 from ._source import check_options, read_source
 from ._states import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -58,6 +59,8 @@ class DeviceStatistics:
     downloads: int
     """Transfers to the host."""
     downloaded_bytes: int
+    kernels: Mapping[str, KernelStatistics]
+    """Each kernel that was made, by its name."""
 
 
 @final
@@ -73,13 +76,16 @@ class Device:
         self.loop: Final[Loop] = current_loop()
         self.closed: bool = False
         self._pid = os.getpid()
-        self._profile = profile
+        self._recorder = Recorder() if profile else None
         self._close_timeout = close_timeout
         self.context: Final = _opencl.make_context(raw)
         """pyopencl's context."""
+        self.clock_offset: Final = _opencl.clock_offset(self.context) if profile else 0.0
+        """Seconds to add to times of the device for those of `time.perf_counter`; only where it profiles."""
         self._queues: list[Queue] = []
         self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
         self._numbered = 0
+        self._tallies: dict[str, Tally] = {}
         self._transfers = {kind: [0, 0] for kind in Transfer}
         self.queue: Final = self._add_queue()
         """The device's own in-order queue."""
@@ -288,14 +294,18 @@ class Device:
 
     def copy_on_host(self, work: Callable[[], object], buffer: UnifiedBuffer, label: Callable[[], str]) -> Operation:
         """Have a thread make a large host copy; commands that use the buffer and are started later wait for it."""
-        event, announced = _opencl.announce(self.context, work)
-        return self.copies.submit(announced, (buffer,), label, event)
+        if self._recorder is None:
+            event, announced = _opencl.announce(self.context, work)
+            return self.copies.submit(announced, (buffer,), label, event)
+        timed = self._recorder.host_work(self.copies.name, work)
+        event, announced = _opencl.announce(self.context, timed)
+        return self.copies.submit(announced, (buffer, timed), label, event)
 
     def _add_queue(self) -> Queue:
-        raw = _opencl.make_queue(self.context, profile=self._profile)
+        raw = _opencl.make_queue(self.context, profile=self._recorder is not None)
         name = f"queue {self._numbered} of {self.info.name}"
         self._numbered += 1
-        queue = Queue(self, raw, name, profile=self._profile)
+        queue = Queue(self, raw, name, self._recorder)
         self._queues.append(queue)
         return queue
 
@@ -315,7 +325,30 @@ class Device:
             uploaded_bytes=up[1],
             downloads=down[0],
             downloaded_bytes=down[1],
+            kernels={name: tally.statistics(timed=self._recorder is not None) for name, tally in self._tallies.items()},
         )
+
+    def trace(self) -> dict[str, Any]:
+        """What ran when, in Chrome's Trace Event Format; only with ``open_device(profile=True)``.
+
+        Each queue has a row, and so have the copies in each direction. It goes back 100,000 operations, and can be
+        taken after the device was closed.
+
+        Example:
+            >>> Path("trace.json").write_text(json.dumps(device.trace()))  # for ui.perfetto.dev
+
+        Raises:
+            ArgumentValueError: if the device was opened without ``profile=True``.
+        """
+        if self._recorder is None:
+            raise ArgumentValueError(
+                f"{self.info.name} keeps no times: open it with `open_device(profile=True)` to have a trace"
+            )
+        return chrome_trace(self.info.index, str(self.info), self._recorder.records)
+
+    def tally(self, name: str) -> Tally:
+        """Where launches of the kernels of that name are counted."""
+        return self._tallies.setdefault(name, Tally())
 
     def count_transfer(self, kind: Transfer, nbytes: int) -> None:
         """A transfer was started."""

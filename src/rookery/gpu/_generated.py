@@ -69,11 +69,13 @@ class Elementwise:
         """
         await self.submit(*args, queue=queue)
 
-    def submit(self, *args: Argument, queue: Queue | None = None) -> Operation:
-        """Launch it, without waiting; raises what `Kernel.submit` raises."""
+    def submit(self, *args: Argument, queue: Queue | None = None, after: Sequence[Operation] = ()) -> Operation:
+        """Launch it, without waiting; as `Kernel.submit` does."""
         self._visible.check_count(len(args))
         length = self._kernel.length((*args, 0))
-        return self._kernel.submit(*args, length, size=min(length, MOST_ITEMS), local=LOCAL_SIZE, queue=queue)
+        return self._kernel.submit(
+            *args, length, size=min(length, MOST_ITEMS), local=LOCAL_SIZE, queue=queue, after=after
+        )
 
 
 @final
@@ -126,13 +128,16 @@ class Reduction:
             return (await out.read())[()]
 
     @uninterrupted
-    def submit(self, *args: Argument, out: UnifiedBuffer, queue: Queue | None = None) -> Operation:
+    def submit(
+        self, *args: Argument, out: UnifiedBuffer, queue: Queue | None = None, after: Sequence[Operation] = ()
+    ) -> Operation:
         """Launch it, without waiting; raises what `Kernel.submit` raises.
 
         Args:
             args: What it declares.
             out: A buffer of one element for the result.
             queue: Where to launch it; the device's own queue unless given.
+            after: Operations of the same device that have to be over first.
 
         Raises:
             ArgumentTypeError: if ``out`` is no buffer of the result's dtype.
@@ -143,7 +148,7 @@ class Reduction:
         length = self._stages[0].length((None, None, *args, *[0] * 5))
         groups = self._groups(length)
         target = out if groups == 1 else self._partial
-        last = self._stage(0, target, args, length, groups, queue)
+        last = self._stage(0, target, args, length, groups, queue, after)
         return last if groups == 1 else self._stage(1, out, (self._partial, *args), groups, 1, queue)
 
     def _groups(self, length: int) -> int:
@@ -152,13 +157,21 @@ class Reduction:
         return min(wanted, self._partial.size)
 
     def _stage(
-        self, stage: int, out: UnifiedBuffer, args: Sequence[Argument], length: int, groups: int, queue: Queue | None
+        self,
+        stage: int,
+        out: UnifiedBuffer,
+        args: Sequence[Argument],
+        length: int,
+        groups: int,
+        queue: Queue | None,
+        after: Sequence[Operation] = (),
     ) -> Operation:
         group = self._group[stage]
         in_a_row = -(-length // (groups * group))
         return self._stages[stage].submit(
-            out, 0, *args, 0, 1, length, in_a_row, length, size=groups * group, local=group, queue=queue
-        )
+            out, 0, *args, 0, 1, length, in_a_row, length,
+            size=groups * group, local=group, queue=queue, after=after,
+        )  # fmt: skip
 
     def _check_out(self, out: object) -> None:
         if not isinstance(out, UnifiedBuffer) or out.dtype != self.dtype:

@@ -87,6 +87,7 @@ class Kernel:
         "_scalar_types",
         "_spare_local",
         "_takes_local",
+        "_tally",
         "owner",
         "signature",
     )
@@ -99,6 +100,7 @@ class Kernel:
             if one.dtype is not None:
                 check_computable(one.dtype, self.signature.describe(one), owner.info.name, doubles=owner.info.fp64)
         self._raw = raw
+        self._tally = owner.tally(name)
         self._compiled_for: set[tuple[int, ...]] = set()  # local sizes it was launched with
         self._plan = self.signature.parameters
         self._takes_local = any(one.kind == "local" for one in self._plan)
@@ -131,7 +133,12 @@ class Kernel:
 
     @uninterrupted
     def submit(
-        self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
+        self,
+        *args: Argument,
+        size: Size | None = None,
+        local: Size | None = None,
+        queue: Queue | None = None,
+        after: Sequence[Operation] = (),
     ) -> Operation:
         """Launch it, without waiting. It runs after whatever uses its buffers already: commands, and host copies.
 
@@ -140,6 +147,7 @@ class Kernel:
             size: Work items; see the class.
             local: Work items in a group; see the class.
             queue: Where to launch it; the device's own queue unless given.
+            after: Operations of the same device that have to be over first, beside those that use the same buffers.
 
         Raises:
             ArgumentTypeError: for a wrong number of arguments, or one of the wrong kind or dtype. A `TypeError`.
@@ -147,7 +155,7 @@ class Kernel:
                 fit, buffers of another device. A `ValueError`.
             NoData: if nothing was ever written to a buffer that it only reads.
             BufferReleased: if a buffer was released.
-            CommandFailed: if the driver refuses the launch.
+            CommandFailed: if the driver refuses the launch, or an operation in ``after`` has failed.
         """
         self.owner.check_usable()
         queue = self.owner.queue if queue is None else self._understand_queue(queue)
@@ -156,9 +164,9 @@ class Kernel:
         for buffer in buffers:
             if buffer.host_is_newer:
                 buffer.start_upload(queue)
-        after = queue.after(buffers)
-        event = self._launch(queue, raw_args, global_size, local_size, after)
-        operation = queue.follow(event, buffers, self._label)
+        waited_for = queue.after(buffers, after)
+        event = self._launch(queue, raw_args, global_size, local_size, waited_for)
+        operation = queue.follow(event, (*buffers, self._tally), self._label)
         for buffer in written:
             buffer.written_by_launch()
         return operation
@@ -193,7 +201,9 @@ class Kernel:
             _opencl.launch(queue, kernel, raw_args, global_size, local_size, after).wait()
 
         event, announced = _opencl.announce(self.owner.context, run)
-        operation = self.owner.compiler.submit(announced, buffers, event, lambda: f"warming up {self._label()}")
+        operation = self.owner.compiler.submit(
+            announced, (*buffers, self._tally), event, lambda: f"warming up {self._label()}"
+        )
         for buffer in written:
             buffer.written_by_launch()
         self._compiled_for.add(local_size)

@@ -50,7 +50,8 @@ async def open_device(
             what the environment's ``ROOKERY_DEVICE`` says, else the first GPU, else PoCL.
         memory_limit: Bytes that the pool may hand out; 90 % of the device's memory unless given, or half of it where
             that is also the host's.
-        profile: Whether operations tell how long they ran (`Operation.seconds`).
+        profile: Whether operations tell when they ran (`Operation.profile`), kernels how long (`Device.statistics`), and
+            the device all of it (`Device.trace`). Some microseconds for each.
         close_timeout: Seconds to wait for commands in flight when the block ends.
 
     Raises:

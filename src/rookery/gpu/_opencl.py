@@ -9,6 +9,7 @@ import math
 import os
 import threading
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ._errors import CommandFailed, ForkedProcess, GpuUnavailable
@@ -381,9 +382,29 @@ def launch(
         raise CommandFailed(f"the driver refused to launch kernel {kernel.function_name!r}: {error}") from error
 
 
-def run_seconds(event: Event) -> float:
-    """How long a completed command ran on the device, where the queue profiles."""
-    return float(event.profile.end - event.profile.start) * 1e-9
+# --- times and events ------------------------------------------------------------------------------
+
+
+def event_times(event: Event) -> tuple[float, float, float, float]:
+    """When a completed command was queued, submitted, started and ended, where the queue profiles.
+
+    In seconds on the device's clock.
+    """
+    times = event.profile
+    return times.queued * 1e-9, times.submit * 1e-9, times.start * 1e-9, times.end * 1e-9
+
+
+def clock_offset(context: Context) -> float:
+    """The seconds to add to times of the device for those of `time.perf_counter`, to some microseconds."""
+    marker = cl.enqueue_marker(make_queue(context, profile=True))
+    marker.wait()
+    return perf_counter() - float(marker.profile.end) * 1e-9
+
+
+def is_event_of(event: Event, context: Context) -> bool:
+    """Whether commands of that context can wait for it."""
+    untyped: Any = event
+    return bool(untyped.context == context)
 
 
 # --- generated kernels -----------------------------------------------------------------------------
