@@ -20,6 +20,7 @@ from ._arrays import check_plain
 from ._compiler import Compiler
 from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
 from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
+from ._holders import Watch
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
@@ -68,7 +69,7 @@ class Device:
     """An open device. Made by `open_device`; belongs to the event loop that opened it."""
 
     def __init__(
-        self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool, close_timeout: float
+        self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool, debug: bool, close_timeout: float
     ) -> None:
         self.info: Final = info
         self.raw: Final = raw
@@ -94,7 +95,8 @@ class Device:
         self.compiler: Final = Compiler(self.loop, self.context, info)
         """Where programs are compiled."""
         mapping = _opencl.make_queue(self.context)
-        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit)
+        watch = Watch(info.name) if debug else None
+        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit, watch)
         """Where buffers come from."""
 
     def __repr__(self) -> str:

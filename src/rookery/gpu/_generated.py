@@ -222,6 +222,7 @@ async def make_reduction(
         lambda: _explained(generate, Source(f"{reduce}\n{mapped}", name="<reduction>"), device)
     )
     partial = await device.pool.acquire(min(MOST_GROUPS, stages[1][1] * ITEMS_IN_A_ROW), kind)
+    device.pool.untrack(partial)  # it goes with the reduction
     made = [
         (Kernel(device, raw, f"{name}_stage{number}"), group) for number, (raw, group) in enumerate(stages, start=1)
     ]

@@ -10,6 +10,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, final
 
+import attrs
+
 from rookery._core._parking import uninterrupted
 
 if TYPE_CHECKING:
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 
     from . import _opencl
     from ._buffer import UnifiedBuffer
+    from ._holders import Held
+
+
+@attrs.define
+class Entry:
+    """What is known of a buffer without holding it."""
+
+    memory: _opencl.RawBuffer
+    """Kept here as well, so that it is the loop's thread that lets go of it."""
+    reserved: int
+    held: Held | None
+    """Who took it and where, in debug mode."""
 
 
 @final
@@ -30,8 +44,7 @@ class LiveBuffers:
     def __init__(self, loop: Loop, reclaim: Callable[[], object]) -> None:
         self._loop = loop
         self._reclaim = reclaim
-        # The memory is kept here as well, so that it is the loop's thread that lets go of it.
-        self._held: dict[weakref.ref[UnifiedBuffer], tuple[_opencl.RawBuffer, int]] = {}
+        self._held: dict[weakref.ref[UnifiedBuffer], Entry] = {}
         self._lost: deque[weakref.ref[UnifiedBuffer]] = deque()
         self._told = False
 
@@ -39,24 +52,33 @@ class LiveBuffers:
         """Those that somebody holds."""
         return iter([buffer for reference in list(self._held) if (buffer := reference()) is not None])
 
-    def add(self, buffer: UnifiedBuffer, memory: _opencl.RawBuffer) -> None:
+    def add(self, buffer: UnifiedBuffer, memory: _opencl.RawBuffer, held: Held | None) -> None:
         """A buffer was handed out."""
         # Commands in flight hold their buffers, so that none is collected under them.
-        self._held[weakref.ref(buffer, self._note)] = memory, buffer.reserved
+        self._held[weakref.ref(buffer, self._note)] = Entry(memory, buffer.reserved, held)
+
+    def untrack(self, buffer: UnifiedBuffer) -> None:
+        """Forget who took a buffer."""
+        if (entry := self._held.get(weakref.ref(buffer))) is not None:
+            entry.held = None
+
+    def held(self) -> list[Held]:
+        """Who took what, as far as it is tracked."""
+        return [entry.held for entry in self._held.values() if entry.held is not None]
 
     def discard(self, buffer: UnifiedBuffer) -> None:
         """A buffer was released."""
         self._held.pop(weakref.ref(buffer), None)
 
-    def take_lost(self) -> list[int]:
-        """Let go of the memory of buffers that are gone; returns how many bytes each took from the device."""
+    def take_lost(self) -> list[tuple[int, Held | None]]:
+        """Let go of the memory of buffers that are gone; returns how many bytes each took from the device, and who."""
         self._told = False  # cleared first: what is noted from here on is either seen below or told again
-        sizes: list[int] = []
+        lost: list[tuple[int, Held | None]] = []
         while self._lost:
             # One that was released before it was collected is here no longer.
-            if (lost := self._held.pop(self._lost.popleft(), None)) is not None:
-                sizes.append(lost[1])
-        return sizes
+            if (entry := self._held.pop(self._lost.popleft(), None)) is not None:
+                lost.append((entry.reserved, entry.held))
+        return lost
 
     @property
     def any_lost(self) -> bool:

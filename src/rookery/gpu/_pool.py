@@ -17,6 +17,7 @@ from ._arrays import check_computable, understand_dtype, understand_shape
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
+from ._holders import Held, current_origin
 from ._live import LiveBuffers
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._device import Device
+    from ._holders import Watch
 
 YIELD_EVERY: Final = 64
 """A task that acquires without ever having to wait lets the others run after this many times."""
@@ -63,9 +65,22 @@ class BufferPool:
     when Python collects it.
     """
 
-    __slots__ = ("_addresses", "_at_once", "_budget", "_device", "_largest", "_line", "_live", "_mapping", "_raw")
+    __slots__ = (
+        "_addresses",
+        "_at_once",
+        "_budget",
+        "_device",
+        "_largest",
+        "_line",
+        "_live",
+        "_mapping",
+        "_raw",
+        "_watch",
+    )
 
-    def __init__(self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int) -> None:
+    def __init__(
+        self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int, watch: Watch | None
+    ) -> None:
         self._device = device
         self._raw = raw
         self._mapping = mapping  # a queue without kernels, in which nothing waits
@@ -75,6 +90,7 @@ class BufferPool:
         self._live = LiveBuffers(device.loop, self._reclaim_lost)
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
+        self._watch = watch  # only in debug mode
 
     # --- acquiring ---
 
@@ -103,7 +119,7 @@ class BufferPool:
             await self._device.loop.checkpoint()
             self._device.check_usable()
         if not self._budget.take(nbytes):
-            await self._wait_for(nbytes)
+            await self._wait_for(nbytes, f"{kind} {sides}")
         return self._allocate(sides, kind, nbytes)
 
     @uninterrupted
@@ -148,8 +164,20 @@ class BufferPool:
         self._budget.check(nbytes, asked)
         return sides, kind, nbytes
 
-    async def _wait_for(self, nbytes: int) -> None:
+    async def _wait_for(self, nbytes: int, what: str) -> None:
         """Stand in line for a reservation."""
+        if self._watch is None:
+            await self._stand_in_line(nbytes)
+            return
+        wanted = Held(what, nbytes, current_origin())
+        # Bytes in flight come back by themselves.
+        self._watch.waits(wanted, () if self._budget.in_flight else self._live.held())
+        try:
+            await self._stand_in_line(nbytes)
+        finally:
+            self._watch.waits_no_more(wanted)
+
+    async def _stand_in_line(self, nbytes: int) -> None:
         ticket = self._budget.join(nbytes)
         try:
             await self._line.wait(lambda: self._take_back(nbytes))
@@ -189,7 +217,8 @@ class BufferPool:
             self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
         self._budget.allocated(nbytes, fresh=fresh)
         buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes)
-        self._live.add(buffer, memory)
+        held = None if self._watch is None else Held(f"{dtype} {shape}", nbytes, current_origin())
+        self._live.add(buffer, memory, held)
         return buffer
 
     # --- releasing ---
@@ -228,9 +257,11 @@ class BufferPool:
     @uninterrupted
     def _reclaim_lost(self) -> None:
         """Take the memory of buffers that were collected without a release, and serve who waits."""
-        for nbytes in self._live.take_lost():
+        for nbytes, held in self._live.take_lost():
             self._budget.retire(nbytes)
             self._budget.reclaim(nbytes)
+            if self._watch is not None and held is not None:
+                self._watch.leaked(held)
         self._serve()
 
     @uninterrupted
@@ -246,6 +277,10 @@ class BufferPool:
         self._addresses.clear()
         self._budget.trimmed()
         return held
+
+    def untrack(self, buffer: UnifiedBuffer) -> None:
+        """Leave a buffer out of leak reports, for one that is meant to be collected and not released."""
+        self._live.untrack(buffer)
 
     # --- looking, and the end ---
 
@@ -275,6 +310,8 @@ class BufferPool:
         """Release every buffer and send those home who wait; the device has been marked closed."""
         self._line.grant_all()
         self._reclaim_lost()
+        if self._watch is not None:
+            self._watch.closed(self._live.held())
         for buffer in self._live:
             self._live.discard(buffer)
             self._budget.retire(buffer.reserved)
