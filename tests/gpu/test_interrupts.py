@@ -13,7 +13,7 @@ import trio
 
 from rookery import gpu
 
-from .support import KERNELS
+from .support import DEVICE, KERNELS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -47,7 +47,7 @@ def test_an_interrupt_leaves_the_books_in_order(start: int) -> None:
 
     async def main(at: int) -> bool:
         tracer, before = Interrupt(at), sys.gettrace()
-        async with gpu.open_device("pocl", memory_limit=100_000) as device:
+        async with gpu.open_device(DEVICE, memory_limit=100_000) as device:
             increment = await device.kernel(KERNELS, "increment")
             first = await device.upload(np.zeros(100, np.float32))
             try:
