@@ -166,7 +166,11 @@ def _kind(device: RawDevice) -> Kind:
 
 def make_context(device: RawDevice) -> Context:
     """A context for one device."""
-    return cl.Context([device])
+    context = cl.Context([device])
+    # Where the driver has no cache of its own, pyopencl keeps binaries, and these know nothing of their arguments.
+    untyped: Any = context
+    untyped.cache_dir = False
+    return context
 
 
 def make_queue(context: Context, *, profile: bool = False) -> RawQueue:
@@ -298,7 +302,13 @@ def _compiler_log(message: str) -> str:
 
 def kernel_names(program: RawProgram) -> list[str]:
     """The kernels of a compiled program."""
-    return [name for name in program.kernel_names.split(";") if name]
+    try:
+        names = program.kernel_names
+    except cl.Error as error:
+        if error.code != cl.status_code.INVALID_PROGRAM_EXECUTABLE:
+            raise
+        return []  # how some drivers say that there is none
+    return [name for name in names.split(";") if name]
 
 
 def make_kernel(program: RawProgram, name: str) -> RawKernel:

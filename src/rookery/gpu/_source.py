@@ -65,7 +65,7 @@ class Source:
         if not (named and at) or not 1 <= int(at["line"]) <= len(lines):
             return
         line = lines[int(at["line"]) - 1]
-        if following and following[0].strip() == line.strip():
+        if following and line.strip() in following[0]:
             return
         yield f"    {line}"
         before = line[: int(at["column"]) - 1]
