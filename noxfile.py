@@ -23,7 +23,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 EVERYTHING = ".[demo]"
 SIMULATED = [
-    f"tests/gpu/test_{name}.py" for name in ("kernels", "generated", "copies", "buffers", "profile", "holders")
+    f"tests/gpu/test_{name}.py"
+    for name in ("bad_input", "buffers", "copies", "generated", "holders", "kernels", "profile")
 ]
 """Tests that launch kernels."""
 

@@ -28,7 +28,9 @@ else:
 
     def too_much(item: pytest.Item) -> str | None:
         """Why a test is left out; None if it is not."""
-        source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        functions = [item.function, *filter(inspect.isfunction, values)] if isinstance(item, pytest.Function) else []
+        source = "".join(map(inspect.getsource, functions))
         if ".fail()" in source:
             return "what stands behind a failed command is run all the same"
         if DEVICE != "oclgrind":
@@ -37,8 +39,7 @@ else:
             return "it runs a command when it is flushed, and would wait there for the gate to be opened"
         if "BuildFailed" in source:
             return "its compiler takes no note of #line"
-        sizes = getattr(item, "callspec", None)
-        if sizes and isinstance(size := sizes.params.get("size"), int) and size > 10_000:
+        if any(isinstance(value, int) and value > 10_000 for value in values):
             return "it takes a microsecond for each instruction of each work item"
         return None
 

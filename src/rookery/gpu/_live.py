@@ -10,8 +10,6 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, final
 
-import attrs
-
 from rookery._core._parking import uninterrupted
 
 if TYPE_CHECKING:
@@ -24,17 +22,6 @@ if TYPE_CHECKING:
     from ._holders import Held
 
 
-@attrs.define
-class Entry:
-    """What is known of a buffer without holding it."""
-
-    memory: _opencl.RawBuffer
-    """Kept here as well, so that it is the loop's thread that lets go of it."""
-    reserved: int
-    held: Held | None
-    """Who took it and where, in debug mode."""
-
-
 @final
 class LiveBuffers:
     """The buffers of a pool that were not released, and a note of those that nobody holds any more."""
@@ -44,7 +31,8 @@ class LiveBuffers:
     def __init__(self, loop: Loop, reclaim: Callable[[], object]) -> None:
         self._loop = loop
         self._reclaim = reclaim
-        self._held: dict[weakref.ref[UnifiedBuffer], Entry] = {}
+        # Memory, kept here as well so that it is the loop's thread that lets go of it; bytes; in debug mode, who has it.
+        self._held: dict[weakref.ref[UnifiedBuffer], tuple[_opencl.RawBuffer, int, Held | None]] = {}
         self._lost: deque[weakref.ref[UnifiedBuffer]] = deque()
         self._told = False
 
@@ -55,16 +43,17 @@ class LiveBuffers:
     def add(self, buffer: UnifiedBuffer, memory: _opencl.RawBuffer, held: Held | None) -> None:
         """A buffer was handed out."""
         # Commands in flight hold their buffers, so that none is collected under them.
-        self._held[weakref.ref(buffer, self._note)] = Entry(memory, buffer.reserved, held)
+        self._held[weakref.ref(buffer, self._note)] = memory, buffer.reserved, held
 
     def untrack(self, buffer: UnifiedBuffer) -> None:
         """Forget who took a buffer."""
-        if (entry := self._held.get(weakref.ref(buffer))) is not None:
-            entry.held = None
+        reference = weakref.ref(buffer)
+        if (entry := self._held.get(reference)) is not None:
+            self._held[reference] = *entry[:2], None
 
     def held(self) -> list[Held]:
         """Who took what, as far as it is tracked."""
-        return [entry.held for entry in self._held.values() if entry.held is not None]
+        return [held for _, _, held in self._held.values() if held is not None]
 
     def discard(self, buffer: UnifiedBuffer) -> None:
         """A buffer was released."""
@@ -77,7 +66,7 @@ class LiveBuffers:
         while self._lost:
             # One that was released before it was collected is here no longer.
             if (entry := self._held.pop(self._lost.popleft(), None)) is not None:
-                lost.append((entry.reserved, entry.held))
+                lost.append(entry[1:])
         return lost
 
     @property

@@ -153,7 +153,8 @@ class BufferPool:
         """Shape and dtype in full, and the bytes that the request takes from the device."""
         sides, kind = understand_shape(shape), understand_dtype(dtype)
         info = self._device.info
-        check_computable(kind, "a buffer", info.name, doubles=info.fp64)
+        if not info.fp64:
+            check_computable(kind, "a buffer", info.name, doubles=False)
         asked = math.prod(sides) * kind.itemsize
         if asked > self._largest:
             raise OutOfDeviceMemory(
