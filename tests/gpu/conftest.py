@@ -37,7 +37,7 @@ else:
             return None
         if not source or "Gate(" in source:
             return "it runs a command when it is flushed, and would wait there for the gate to be opened"
-        if "BuildFailed" in source:
+        if "raises(gpu.BuildFailed" in "".join(source.split()):
             return "its compiler takes no note of #line"
         if any(isinstance(value, int) and value > 10_000 for value in values):
             return "it takes a microsecond for each instruction of each work item"

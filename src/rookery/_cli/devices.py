@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ def main() -> int:
     Returns:
         0 if every device works, and there is one; else 1.
     """
+    # Some compilers talk when all is well, of which pyopencl warns.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pyopencl\.")
     # Seen before OpenCL is used: what it needs may be put right for this process only.
     machine = Machine(dict(os.environ))
     found = gpu.devices()
