@@ -21,7 +21,7 @@ nox.options.sessions = ["lint", "typing", "tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EVERYTHING = ".[demo]"
+EVERYTHING = ".[demo,testing]"
 SIMULATED = [
     f"tests/gpu/test_{name}.py"
     for name in ("bad_input", "buffers", "copies", "generated", "holders", "kernels", "profile")
@@ -89,6 +89,13 @@ def run_covered(session: nox.Session) -> None:
         session.run("coverage", "report", "--include=*/_model/*,*/_core/*", "--fail-under=100", env=env)
 
 
+@nox.session(python=COVERED)
+def mutants(session: nox.Session) -> None:
+    """Small changes to the model, each of which its tests have to notice. `-- queue order` changes these modules only."""
+    install(session, "-e", ".", group="mutants")
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
 @nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
     """The tests with the lowest version of everything that pyproject.toml declares for users."""
@@ -107,6 +114,20 @@ def minimums(session: nox.Session) -> None:
     constraints.write_text("\n".join(lowest))
     install(session, EVERYTHING, "--constraint", str(constraints), group="tests")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Ten minutes of crashes on each loop, and nothing lost: `nox -s chaos -- --seconds 60 --loop trio`."""
+    install(session, "-e", ".", "uvloop")
+    session.run("python", "tests/chaos.py", *session.posargs)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """The stateful machines with ten thousand examples each: hours. Arguments go to pytest."""
+    install(session, "-e", EVERYTHING, group="tests")
+    session.run("pytest", "-k", "machine", *session.posargs, env={"HYPOTHESIS_PROFILE": "nightly"})
 
 
 @nox.session

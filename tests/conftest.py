@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # asyncio's debug mode reports calls from a wrong thread and coroutines that nobody awaited, and is slow;
 # uvloop runs without it, so that the loop which people choose for speed is tested as they run it.
@@ -40,6 +40,8 @@ def as_in_the_foreground() -> Iterator[None]:
 # something and can be repeated anywhere; looking for new failures is the nightly run's job.
 settings.register_profile("dev", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
+# `mutants` is `ci` for tests that are expected to fail: that they do is enough, nobody asks for the smallest example.
+settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
 settings.register_profile(
     "nightly",
     deadline=None,

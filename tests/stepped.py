@@ -1,87 +1,23 @@
-"""Loops whose time is not the machine's, and one that goes on only when a test says so.
+"""The loop in steps of `rookery.testing`, and loops whose time jumps, for the tests of the core.
 
-For tests with deadlines there is a clock that jumps to the next one when everybody waits: however slow the machine,
-nothing is too late. For stateful tests it stands still until it is moved, and between two steps every task is parked
-or done.
+A test file gives its tests such a loop by overriding `anyio_backend`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from heapq import heappop, heappush
-from queue import Empty, SimpleQueue
-from threading import Thread
+from heapq import heappop
 from typing import Any
 
-import anyio
-import attrs
 import trio.testing
 
-from support import settle
+from rookery.testing._stepped import Backend, Job, StandingClock, Stepped, standing_loop
 
-PATIENCE = 10.0
-"""Seconds of real time in which any step ends, if it ends at all."""
-
-TICKS = 1000
-"""More passes of the loop than any step needs."""
-
-LONG = 1000.0
-"""Seconds on the loop's clock."""
+__all__ = ["Backend", "Job", "Stepped", "jump", "jumping"]
 
 
-class _StandingClock:
-    """Mixed into an asyncio loop: its time is a number, and its timers a heap."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slow_callback_duration = math.inf  # the callback that moves the clock is not slow
-        self._now = 0.0
-        self._timers: list[asyncio.TimerHandle] = []
-        self._callbacks = 0
-
-    def time(self) -> float:
-        return self._now
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        self._callbacks += 1
-        return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
-
-    async def rest(self) -> None:
-        """Wait until nobody but the caller has anything to do."""
-        idle = 0
-        for _ in range(TICKS):
-            before = self._callbacks
-            await asyncio.sleep(0)
-            idle = idle + 1 if self._callbacks == before + 1 else 0
-            if idle == 2:  # what had been scheduled before the first of them has run as well
-                return
-        raise AssertionError("the loop does not come to rest")
-
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        heappush(self._timers, timer)
-        return timer
-
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        return self.call_at(self._now + delay, callback, *args, context=context)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
-
-    def jump(self, seconds: float) -> None:
-        self._now += seconds
-        while self._timers and self._timers[0].when() <= self._now:
-            self.call_soon(_ring, heappop(self._timers))
-
-
-def _ring(timer: asyncio.TimerHandle) -> None:
-    if not timer.cancelled():
-        timer._run()
-
-
-class _JumpingClock(_StandingClock):
+class _JumpingClock(StandingClock):
     """It jumps to the next timer when nothing else is left to do."""
 
     _watched = False
@@ -103,175 +39,18 @@ class _JumpingClock(_StandingClock):
             self.call_soon(self._watch, self._callbacks + 1)  # and this one
 
 
-Backend = tuple[str, dict[str, Any]]
-"""The name and the options by which anyio starts a loop."""
-
-
-def standing(backend: Backend) -> Backend:
-    """The same loop with a clock that stands still until it is moved, by `jump`."""
-    return _with_clock(backend, trio.testing.MockClock(), _StandingClock)
-
-
 def jumping(backend: Backend) -> Backend:
     """The same loop with a clock that stands still until everybody waits, and then jumps to the next deadline.
 
     Not for tests with threads: whoever waits for one waits.
     """
-    return _with_clock(backend, trio.testing.MockClock(autojump_threshold=0), _JumpingClock)
+    name, options = backend
+    if name == "trio":
+        return name, {**options, "clock": trio.testing.MockClock(autojump_threshold=0)}
+    return name, {**options, "loop_factory": standing_loop(_JumpingClock, options)}
 
 
 def jump(seconds: float) -> None:
     """Let time pass on this loop."""
     clock: Any = trio.lowlevel.current_clock() if trio.lowlevel.in_trio_run() else asyncio.get_running_loop()
     clock.jump(seconds)
-
-
-def _with_clock(backend: Backend, clock: trio.abc.Clock, mixed_in: type) -> Backend:
-    name, options = backend
-    if name == "trio":
-        return name, {**options, "clock": clock}
-    base = asyncio.SelectorEventLoop
-    if options.get("use_uvloop"):
-        import uvloop
-
-        base = uvloop.Loop
-    return name, {**options, "loop_factory": type("Loop", (mixed_in, base), {})}
-
-
-@attrs.define(eq=False)
-class Job:
-    """One operation in a task of its own, and what came of it."""
-
-    fn: Callable[[], Awaitable[Any]]
-    outcome: Any = None
-    """None while it runs; ``("returned", value)``, ``("raised", error)``, or ``("cancelled",)``."""
-    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
-    task: asyncio.Task[None] | None = None
-
-    async def run(self) -> None:
-        with self.scope:
-            try:
-                self.outcome = ("returned", await self.fn())
-            except Exception as error:  # noqa: BLE001  # what came of it
-                self.outcome = ("raised", error)
-            except BaseException:
-                self.outcome = ("cancelled",)
-                raise
-
-    def summary(self) -> Any:
-        """What came of it, briefly: the value, the error's name, or "cancelled"."""
-        match self.outcome:
-            case ("returned", value):
-                return value
-            case ("raised", error):
-                return type(error).__name__
-            case _:
-                return "cancelled"
-
-    def cancel(self, native: bool) -> str:
-        """Natively, by ``Task.cancel()``, if wanted and the loop has that; else through its scope. Which it was."""
-        if native and self.task is not None and not self.task.done():
-            self.task.cancel()
-            return "native"
-        self.scope.cancel()
-        return "scope"
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            self.outcome = ("cancelled",)  # natively, perhaps before its first step
-
-
-class Stepped:
-    """A loop in a thread of its own.
-
-    Between two steps the loop itself waits for the next one, blocked, so that what it does depends on nothing but the
-    steps: hypothesis can repeat a history.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        name, options = standing(backend)
-        self._native = name == "asyncio"
-        if self._native:  # debug mode looks at the stack at every callback, which takes most of the time
-            options["debug"] = False
-        self._jobs: list[Job] = []
-        self._steps: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self._ended_by: BaseException | None = None
-        # A daemon: a loop that something broken keeps from ending is left behind.
-        self._thread = Thread(target=self._live, args=(name, options), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the loop; every job is cancelled."""
-        self._steps.put(None)
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive(), "the loop never ends"
-        if self._ended_by is not None:
-            raise self._ended_by
-
-    def run(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call a function, or run an async one, in the loop, and let it come to rest.
-
-        Returns:
-            What it returns; what it raises is raised here.
-        """
-        if self._ended_by is not None:
-            raise self._ended_by
-        assert self._thread.is_alive(), "the loop has ended"
-        self._steps.put((fn, args))
-        try:
-            result, error = self._results.get(timeout=PATIENCE)
-        except Empty:
-            raise AssertionError("this step never ends") from None
-        if error is not None:
-            raise error
-        return result
-
-    # ---- in the loop
-
-    def start(self, fn: Callable[[], Awaitable[Any]]) -> Job:
-        """Run ``fn()`` in a task of its own."""
-        job = Job(fn)
-        self._jobs.append(job)
-        if self._native:
-            job.task = asyncio.get_running_loop().create_task(job.run())
-            job.task.add_done_callback(job._done)
-        else:
-            self._tasks.start_soon(job.run)
-        return job
-
-    def _live(self, name: str, options: dict[str, Any]) -> None:
-        try:
-            anyio.run(self._serve, backend=name, backend_options=options)
-        except BaseException as error:  # noqa: BLE001  # raised in the thread of the test
-            self._ended_by = error
-            self._results.put((None, error))
-
-    async def _serve(self) -> None:
-        async with anyio.create_task_group() as self._tasks:
-            while (step := self._steps.get()) is not None:
-                fn, args = step
-                try:
-                    result = fn(*args)
-                    if isinstance(result, Awaitable):
-                        result = await result
-                    await self._rest()
-                except Exception as error:  # noqa: BLE001  # raised by `run`
-                    self._results.put((None, error))
-                else:
-                    self._results.put((result, None))
-            self._cancel_all()
-            for _ in self._jobs:  # each may take as long as it likes
-                jump(LONG)
-                await settle()
-
-    async def _rest(self) -> None:
-        if self._native:
-            await asyncio.get_running_loop().rest()
-        else:
-            await trio.testing.wait_all_tasks_blocked()
-
-    def _cancel_all(self) -> None:
-        for job in self._jobs:
-            if job.outcome is None:
-                job.scope.cancel()

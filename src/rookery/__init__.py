@@ -7,9 +7,12 @@ from ._core.adopted import task
 from ._core.channel import ChannelStatistics, PriorityReceiver, PrioritySender, open_priority_channel
 from ._core.context import Context
 from ._core.dead_letters import DeadLetters, DeadLetterStatistics
+from ._core.instruments import Instrument
 from ._core.ref import ActorRef, ActorStatistics, Askable
 from ._core.spec import ChildSpec, child
+from ._core.supervisor import SupervisorRef, SupervisorSpec, supervisor
 from ._core.system import System, open_system
+from ._core.watching import Restarted, Terminated
 from ._model.dead_letter import DeadLetter, Reason
 from ._model.errors import (
     ActorCrashed,
@@ -23,9 +26,11 @@ from ._model.errors import (
     Refused,
     RestartIntensityExceeded,
     RookeryError,
+    SpawnFromWithin,
     StartFailed,
     StopFromWithin,
     StopRequested,
+    StuckActor,
     UnknownActor,
     UnresolvedAnnotation,
     WouldBlock,
@@ -35,6 +40,8 @@ from ._model.lifecycle import ActorState
 from ._model.messages import Request, message
 from ._model.overflow import Overflow
 from ._model.restart import Backoff, Intensity, Restart
+from ._model.strategy import AutoShutdown, Strategy
+from ._model.wording import at_home as _at_home
 
 __all__ = [
     "Actor",
@@ -47,6 +54,7 @@ __all__ = [
     "AskCycle",
     "AskTimeout",
     "Askable",
+    "AutoShutdown",
     "Backoff",
     "ChannelStatistics",
     "ChildSpec",
@@ -55,6 +63,7 @@ __all__ = [
     "DeadLetterStatistics",
     "DeadLetters",
     "DuplicateName",
+    "Instrument",
     "Intensity",
     "MailboxFull",
     "NotStarted",
@@ -66,11 +75,18 @@ __all__ = [
     "Request",
     "Restart",
     "RestartIntensityExceeded",
+    "Restarted",
     "RookeryError",
+    "SpawnFromWithin",
     "StartFailed",
     "StopFromWithin",
     "StopRequested",
+    "Strategy",
+    "StuckActor",
+    "SupervisorRef",
+    "SupervisorSpec",
     "System",
+    "Terminated",
     "UnknownActor",
     "UnresolvedAnnotation",
     "WouldBlock",
@@ -80,5 +96,8 @@ __all__ = [
     "open_priority_channel",
     "open_system",
     "request_for",
+    "supervisor",
     "task",
 ]
+
+_at_home(globals(), __all__)

@@ -13,7 +13,7 @@ import pytest
 from costs import OPERATIONS, PYTHON, TABLE, Costs, Meter, available_loops, measure_in_process, recorded
 from rookery._model.queue import PriorityQueue
 
-SLACK = 0.1
+SLACK = {"instructions": 0.03, "calls": 0.03, "blocks left behind": 0.1, "bytes": 0.05}
 """What an operation may cost more than recorded, as a part of it: other versions of trio and anyio differ by less."""
 
 TRIFLE = {"instructions": 1.0, "calls": 0.5, "blocks left behind": 0.1, "bytes": 0.0}
@@ -34,8 +34,10 @@ def table() -> dict[str, Costs]:
 @pytest.mark.parametrize("operation", [*OPERATIONS, "idle actor"])
 @pytest.mark.parametrize("loop", available_loops())
 def test_an_operation_costs_no_more_than_recorded(loop: str, operation: str) -> None:
-    """Within a tenth. Instructions are counted instead of time, so that this holds on a machine that is busy."""
-    limits = {what: round(cost * (1 + SLACK) + TRIFLE[what], 2) for what, cost in table()[loop][operation].items()}
+    """Within a few parts in a hundred. Instructions are counted instead of time, so that this holds on a machine that is busy."""
+    limits = {
+        what: round(cost * (1 + SLACK[what]) + TRIFLE[what], 2) for what, cost in table()[loop][operation].items()
+    }
     costs = measured(loop)[operation]
     dearer = [f"{costs[what]:g} {what}, at most {limit:g}" for what, limit in limits.items() if costs[what] > limit]
     assert not dearer, (

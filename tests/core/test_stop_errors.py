@@ -69,7 +69,7 @@ async def test_it_comes_after_the_crashes_that_were_too_many() -> None:
             await anyio.sleep_forever()
     first, second = caught.value.exceptions
     assert isinstance(first, RestartIntensityExceeded)
-    assert repr(second) == "ValueError('sibling')"
+    assert repr(second) == "ExceptionGroup('while it was stopped', [ValueError('sibling')])"
 
 
 async def test_a_childs_crash_in_the_cleanup_leaves_the_block_through_its_owner() -> None:

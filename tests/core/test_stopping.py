@@ -656,7 +656,9 @@ async def test_a_loop_that_is_torn_down_leaves_nothing_to_await_with() -> None:
             cell = cell_of(spec.ref)
             assert cell is not None
             incarnation = Incarnation(cell, 2)
-            for running in (incarnation.run(), incarnation._run_task(anyio.CancelScope(), told, ())):
+            scope = anyio.CancelScope()
+            incarnation._task_scopes = {scope: None}
+            for running in (incarnation.run(), incarnation._run_task(scope, told, ())):
                 running.send(None)
                 running.close()
             assert log == ["closed", "closed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,14 @@ class Block(NamedTuple):
 def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     return [Block(page, text.count("\n", 0, match.start(1)), match[1]) for match in BLOCK.finditer(text)]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block may say where its crashes are logged, as programs do; it says so for itself only."""
+    logger = logging.getLogger("rookery.supervision")
+    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def test_calculator_says_what_comes_out() -> None:
     ]
 
 
+def test_ingest_loses_only_what_cannot_be_read() -> None:
+    """The peer hung up three times, and one line was garbage."""
+    assert run(FOLDER / "ingest.py").stdout == (
+        "999 of 1000 lines, each once, over 4 connections; 1 could not be read\n"
+    )
+
+
 def test_pipeline_is_right_after_its_crash() -> None:
     """The answer is the one that plain Python finds, and the stage did crash."""
     longest = max(range(1, 5001), key=collatz_steps)

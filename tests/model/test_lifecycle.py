@@ -43,8 +43,8 @@ def test_a_stop_leads_to_stopping_and_from_there_only_to_an_end() -> None:
 
 
 def test_every_living_state_can_be_stopped() -> None:
-    """A supervisor can stop a child that is starting, running, paused, or waiting to restart."""
-    living = set(ActorState) - FINAL - {ActorState.NEW, ActorState.STOPPING}
+    """A supervisor can stop a child that waits for its turn, is starting, running, paused, or waiting to restart."""
+    living = set(ActorState) - FINAL - {ActorState.STOPPING}
     assert living == {state for state, event in POSSIBLE if event is LifeEvent.STOP}
 
 
@@ -99,7 +99,7 @@ class LifeMachine(RuleBasedStateMachine):
     @invariant()
     def ends_once_for_good(self) -> None:
         if self.state in FINAL:
-            assert self.starts > 0
+            assert self.starts > 0 or self.asked_to_stop
         if self.state in (ActorState.RUNNING, ActorState.PAUSED, ActorState.STARTING):
             assert self.starts == self.ends + 1
 

@@ -59,13 +59,19 @@ def test_only_classes_become_messages() -> None:
         message(name="x")("notes")  # type: ignore[arg-type]
 
 
+def test_a_wire_name_is_given_by_name() -> None:
+    """So that ``@message("x")`` is the error it looks like."""
+    with pytest.raises(TypeError, match="positional"):
+        message(Note, "notes.v3")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("priority", [0, 1, 128, 255])
 def test_priorities_within_the_range(priority: int) -> None:
     """Both ends belong to it."""
     check_priority(priority)
 
 
-@pytest.mark.parametrize("priority", [-1, 256, 1000, 1.5, "high", None])
+@pytest.mark.parametrize("priority", [-1, 256, 1000, 1.5, "high", None, True])
 def test_priorities_out_of_range(priority: object) -> None:
     """The error shows the value, the range and the default."""
     with pytest.raises(ValueError, match=r"0 to 255.*128 is the default") as raised:

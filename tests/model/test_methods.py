@@ -109,6 +109,14 @@ def test_a_request_is_a_message_whose_fields_are_the_parameters() -> None:
         request.a = 2  # type: ignore[attr-defined]
 
 
+def test_only_what_a_method_takes_in_order_its_message_takes_in_order() -> None:
+    """The arguments that a method collects are one field each, whatever their number, and so are given by name."""
+    message = type(request_of(Calculator.everything, (1, 2), {"c": 3}))
+    parameters = inspect.signature(message).parameters.values()
+    by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    assert by_name == ["more", "c", "d", "others"]
+
+
 def test_a_message_of_a_local_class_is_shown_without_where_it_was_defined() -> None:
     """Its wire name has that."""
 
@@ -141,6 +149,33 @@ def test_what_the_method_gets_is_what_was_passed(
     received = signature.bind(None, *received_args, **received_kwargs)
     received.apply_defaults()
     assert received == expected
+
+
+class OfOneKind:
+    async def positional(self, a: int, /) -> None: ...
+    async def in_order(self, *more: int) -> None: ...
+    async def by_name(self, *, a: int) -> None: ...
+    async def named(self, **others: int) -> None: ...
+
+
+public_methods(OfOneKind)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kwargs"),
+    [
+        (OfOneKind.positional, (1,), {}),
+        (OfOneKind.in_order, (1, 2, 3), {}),
+        (OfOneKind.in_order, (), {}),
+        (OfOneKind.by_name, (), {"a": 1}),
+        (OfOneKind.named, (), {"a": 1, "b": 2}),
+        (OfOneKind.named, (), {}),
+    ],
+)
+def test_each_kind_of_parameter_may_stand_alone(method: Any, args: Any, kwargs: Any) -> None:
+    """What is passed is what arrives."""
+    request = request_of(method, args, kwargs)
+    assert request.__method__.arguments(request) == ([*args], kwargs)
 
 
 @pytest.mark.parametrize(
@@ -237,10 +272,14 @@ def test_another_name_for_a_method_is_refused() -> None:
     class Renaming(Calculator):
         plus = Calculator.add
 
+    class Earlier(Mixin):
+        first = Mixin.mixed
+
     for cls, reason in {
         Aliased: r"^Aliased\.second is another name of Aliased\.first.*`async def second\(self, \.\.\.\)`.*`_second`",
         Borrowing: r"^Borrowing\.total is another name of Calculator\.add",
         Renaming: r"^Renaming\.plus is another name of Calculator\.add",
+        Earlier: r"^Earlier\.first is another name of Mixin\.mixed",
     }.items():
         with pytest.raises(TypeError, match=reason):
             public_methods(cls)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rookery._model.queue import PriorityQueue
+from rookery._model import checks
+from rookery._model import queue as queues
+from rookery._model.queue import SYSTEM, PriorityQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,6 +92,33 @@ def test_the_default_level_lies_in_the_middle() -> None:
     assert [queue.pop() for _ in range(3)] == ["above", "default", "below"]
 
 
+def test_what_the_system_has_to_say_is_never_evicted() -> None:
+    """A queue that holds nothing else has nothing to give up."""
+    queue: PriorityQueue[str] = PriorityQueue()
+    queue.push("system", SYSTEM)
+    for method in (queue.evict, queue.least_urgent):
+        with pytest.raises(IndexError, match="the queue is empty"):
+            method()
+    assert queue.pop() == "system"
+
+
+def test_nothing_is_more_urgent_than_the_system() -> None:
+    """Its level is the one above the highest priority there is."""
+    assert checks.HIGHEST + 1 == SYSTEM
+
+
+def test_what_new_queues_share_holds_nothing() -> None:
+    """Filling one and emptying it leaves another alone, and the lane that all start with cannot hold anything."""
+    queue = filled([0, 128, 255, SYSTEM])
+    queue.clear()
+    queue.push(1)
+    queue.push(2, 3)
+    assert list(PriorityQueue()) == []
+    assert queues._NO_LANE.maxlen == 0
+    assert not queues._NO_OTHERS
+    assert not queues._NO_LEVELS
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Any interleaving of pushes, pops and evictions, against a list that is sorted anew each time."""
 
@@ -99,7 +128,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.naive: list[tuple[int, int]] = []  # (-priority, number): the order of pop
         self.numbers = count()
 
-    @rule(priority=levels)
+    @rule(priority=levels | st.just(SYSTEM))
     def push(self, priority: int) -> None:
         number = next(self.numbers)
         self.queue.push(number, priority)
@@ -112,7 +141,7 @@ class QueueMachine(RuleBasedStateMachine):
         _, expected = self.naive.pop(0)
         assert expected == self.queue.pop()
 
-    @precondition(lambda self: self.naive)
+    @precondition(lambda self: self.queue.size)
     @rule()
     def evict(self) -> None:
         least = max(self.naive)[0]
@@ -126,12 +155,20 @@ class QueueMachine(RuleBasedStateMachine):
         self.naive.clear()
         assert expected == self.queue.clear()
 
+    @rule()
+    def clear_urgent(self) -> None:
+        self.naive = [entry for entry in self.naive if entry[0] != -SYSTEM]
+        self.queue.clear_urgent()
+
     @invariant()
     def agrees(self) -> None:
-        assert len(self.naive) == len(self.queue)
+        """What the system has to say comes first, and takes no room."""
+        counted = [entry for entry in self.naive if entry[0] != -SYSTEM]
+        assert len(counted) == len(self.queue) == self.queue.size
+        assert self.queue.urgent is (len(counted) < len(self.naive))
         assert [(number, -negative) for negative, number in self.naive] == list(self.queue)
-        if self.naive:
-            assert -max(self.naive)[0] == self.queue.least_urgent()
+        if counted:
+            assert -max(counted)[0] == self.queue.least_urgent()
 
 
 TestQueueMachine = QueueMachine.TestCase

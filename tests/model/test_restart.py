@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -84,11 +85,33 @@ def test_delays_grow(backoff: Backoff, restarts: int) -> None:
     assert backoff.delay(restarts, 0.2) <= backoff.delay(restarts, 0.8)
 
 
+def test_the_defaults_of_a_backoff() -> None:
+    """What the documentation says they are; all but the first delay are given by name."""
+    assert Backoff(1.0) == Backoff(1.0, maximum=60.0, factor=2.0, jitter=0.1, reset_after=60.0)
+    with pytest.raises(TypeError, match="positional"):
+        Backoff(1.0, 60.0)  # type: ignore[misc]
+
+
 def test_a_backoff_by_hand() -> None:
     """The delays of the defaults, without and with the extremes of jitter."""
     backoff = Backoff(1.0)
     assert [backoff.delay(n, 0.5) for n in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
     assert pytest.approx([backoff.delay(0, 0.0), backoff.delay(0, 1.0)]) == [0.9, 1.1]
+
+
+def test_edges_are_allowed() -> None:
+    """Each bound that is said to be one may be reached."""
+    Intensity(0, per=1e-9)
+    Backoff(0, maximum=0, factor=1, jitter=0, reset_after=1e-9)
+    Backoff(0, jitter=1)
+
+
+def test_how_often_and_how_soon_stand() -> None:
+    """One backoff or intensity may be shared by many."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Intensity(3, per=5.0).per = 6.0  # type: ignore[misc]
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Backoff(1.0).initial = 2.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

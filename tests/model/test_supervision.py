@@ -1,278 +1,385 @@
-"""What a supervisor decides, against an independent and naive model."""
+"""What a supervisor decides about a single child: starting, exits, intensity, backoff, requests."""
 
 from __future__ import annotations
 
-from itertools import count
-from typing import Any
-
-import attrs
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rookery._model.directives import AbortStart, Exit, Finish, GiveUp, Keep, Start, Stop
 from rookery._model.restart import Backoff, Intensity, Restart
-from rookery._model.supervision import AllDown, Exit, Forget, GiveUp, Start, Stop, Supervision
+from rookery._model.strategy import AutoShutdown, Strategy
+from rookery._model.supervision import Supervision
+from supervisors import CRASH, Supervisor
 
-CRASH = ValueError("crash")
-
-
-def running(*children: str, restart: Restart = Restart.TRANSIENT, intensity: Intensity | None = None) -> Any:
-    """A supervisor whose children are all ready."""
-    supervision: Supervision[str] = Supervision(intensity or Intensity(3, per=5.0))
-    for child in children:
-        supervision.admit(child, restart, None)
-        supervision.became_ready(child)
-    return supervision
+FAILED = Exit(CRASH, was_ready=False)
 
 
-def exited(supervision: Any, child: str, how: Exit, *, now: float = 0.0, chance: float = 0.5) -> list[Any]:
-    """What the supervisor decides about an exit."""
-    return supervision.exited(child, how, now, chance)
+# ---- starting
 
 
-@pytest.mark.parametrize(
-    ("restart", "how", "again"),
-    [
-        (Restart.PERMANENT, Exit(), True),
-        (Restart.PERMANENT, Exit(CRASH), True),
-        (Restart.TRANSIENT, Exit(), False),
-        (Restart.TRANSIENT, Exit(CRASH), True),
-        (Restart.TEMPORARY, Exit(), False),
-        (Restart.TEMPORARY, Exit(CRASH), False),
-    ],
-)
-def test_the_restart_type_decides(restart: Restart, how: Exit, again: bool) -> None:
-    """A child comes back as its restart type says, and is forgotten otherwise."""
-    expected = [Start("a", 0.0)] if again else [Forget("a", how)]
-    assert expected == exited(running("a", restart=restart), "a", how)
+def test_children_start_in_order_each_when_the_one_before_is_ready() -> None:
+    """Nobody starts early, and the supervisor has started when the last one is ready."""
+    supervisor = Supervisor().declare("a", "b", "c")
+    assert supervisor.start() == ["start a"]
+    assert supervisor.ready("a") == ["start b"]
+    assert supervisor.ready("b") == ["start c"]
+    assert supervisor.ready("c") == ["all ready"]
+
+
+def test_a_child_that_returned_has_started() -> None:
+    """Returning is becoming ready first, so the next one starts once."""
+    supervisor = Supervisor().declare("a", "b")
+    assert supervisor.start() == ["start a"]
+    assert supervisor.ready("a") == ["start b"]
+    assert supervisor.returns("a") == ["finish a"]
+    assert supervisor.ready("b") == ["all ready"]
+
+
+def test_a_supervisor_without_static_children_has_started_at_once() -> None:
+    """There is nobody to wait for."""
+    assert Supervisor().start() == ["all ready"]
+
+
+def test_a_start_failure_while_the_supervisor_starts_takes_it_down() -> None:
+    """Those that were started stop in reverse, the rest never starts, and the true cause is told."""
+    supervisor = Supervisor().declare("a", "b", "c", "d", restart=Restart.PERMANENT)
+    supervisor.start()
+    supervisor.ready("a")
+    supervisor.ready("b")
+    decided = supervisor.model.exited("c", FAILED, 0.0, 0.5)
+    assert decided == [AbortStart("c", FAILED), Finish("c", FAILED), Finish("d", Exit()), Stop("b")]
+    assert supervisor.returns("b") == ["finish b", "stop a"]
+    assert supervisor.returns("a") == ["finish a", "all down"]
+
+
+def test_a_restart_one_for_one_does_not_wait_for_the_start_up() -> None:
+    """A child that is up already comes back at once, and the start-up goes on beside it."""
+    supervisor = Supervisor().declare("a", "b")
+    supervisor.start()
+    supervisor.ready("a")
+    assert supervisor.crashes("a") == ["keep a", "start a"]
+    assert supervisor.ready("b") == ["all ready"]
+    assert supervisor.ready("a") == []
+
+
+def test_a_restart_that_fails_during_the_start_up_is_retried() -> None:
+    """Only first starts decide over the start-up."""
+    supervisor = Supervisor().declare("a", "b")
+    supervisor.start()
+    supervisor.ready("a")
+    supervisor.crashes("a")
+    assert supervisor.fails_to_start("a") == ["keep a", "start a"]
+
+
+def test_a_child_stopped_on_request_is_passed_over_by_the_start_up() -> None:
+    """That is no failure, whether it was its turn or not."""
+    supervisor = Supervisor().declare("a", "b", "c", "d")
+    supervisor.start()
+    assert supervisor.stop("b") == ["finish b"]
+    assert supervisor.stop("a") == ["stop a"]
+    assert supervisor.fails_to_start("a") == ["finish a", "start c"]
+    assert supervisor.stop("d") == ["finish d"]
+    assert supervisor.ready("c") == ["all ready"]
+
+
+def test_a_dynamic_child_waits_for_the_end_of_the_start_up() -> None:
+    """And the supervisor does not wait for it."""
+    supervisor = Supervisor().declare("a")
+    supervisor.start()
+    assert supervisor.admit("x") == []
+    assert supervisor.admit("y") == []
+    assert supervisor.ready("a") == ["all ready", "start x"]
+    assert supervisor.fails_to_start("x") == ["finish x", "forget x", "start y"]
+
+
+def test_dynamic_children_start_beside_one_another() -> None:
+    """Otherwise one that is slow to start would hold up every other spawn."""
+    supervisor = Supervisor()
+    assert supervisor.admit("x") == ["start x"]
+    assert supervisor.admit("y") == ["start y"]
+    assert supervisor.ready("y") == []
 
 
 @pytest.mark.parametrize("restart", list(Restart))
-def test_what_was_asked_to_stop_stays_down(restart: Restart) -> None:
-    """Not even a PERMANENT child restarts after a stop, also when its cleanup crashes."""
-    supervision = running("a", restart=restart)
-    assert supervision.stop("a") == [Stop("a")]
-    assert supervision.stop("a") == []
-    assert exited(supervision, "a", Exit(CRASH)) == [Forget("a", Exit(CRASH))]
-    assert supervision.stop("a") == []
+def test_a_first_start_of_a_dynamic_child_is_not_retried(restart: Restart) -> None:
+    """Its spawner is told, and it is forgotten; the supervisor lives on."""
+    supervisor = Supervisor().up().having("a")
+    supervisor.admit("x", restart)
+    assert supervisor.fails_to_start("x") == ["finish x", "forget x"]
+    assert supervisor.model.children == ["a"]
 
 
-def test_the_first_start_is_not_retried() -> None:
-    """Its spawner is told; a start that fails after one that succeeded is a crash like any other."""
-    failed = Exit(CRASH, was_ready=False)
-    supervision: Supervision[str] = Supervision(Intensity(3, per=5.0))
-    supervision.admit("a", Restart.PERMANENT, None)
-    assert exited(supervision, "a", failed) == [Forget("a", failed)]
-    supervision.admit("a", Restart.PERMANENT, None)
-    supervision.became_ready("a")
-    assert exited(supervision, "a", Exit(CRASH)) == [Start("a", 0.0)]
-    assert exited(supervision, "a", failed) == [Start("a", 0.0)]
+def test_a_start_failure_during_a_restart_is_a_crash() -> None:
+    """It is retried, and counts towards the intensity."""
+    supervisor = Supervisor(intensity=Intensity(2, per=5.0)).having("x")
+    assert supervisor.crashes("x") == ["keep x", "start x"]
+    assert supervisor.fails_to_start("x") == ["keep x", "start x"]
+    assert supervisor.fails_to_start("x") == ["give up", "finish x", "forget x", "all down"]
 
 
-def test_start_failures_count_towards_the_intensity() -> None:
-    """A restart whose start fails again and again ends in giving up."""
-    supervision = running("a", intensity=Intensity(1, per=5.0))
-    exited(supervision, "a", Exit(CRASH))
-    failed = Exit(CRASH, was_ready=False)
-    assert exited(supervision, "a", failed) == [GiveUp((CRASH, CRASH)), Forget("a", failed), AllDown()]
+@pytest.mark.parametrize(
+    ("auto_shutdown", "restart"),
+    [(AutoShutdown.NEVER, Restart.TRANSIENT), (AutoShutdown.ALL, Restart.PERMANENT)],
+)
+def test_a_significant_child_that_could_not_stop_the_supervisor_is_refused(
+    auto_shutdown: AutoShutdown, restart: Restart
+) -> None:
+    """Static or dynamic, and it has not become a child then."""
+    supervisor = Supervisor(auto_shutdown=auto_shutdown)
+    with pytest.raises(ValueError, match="significant"):
+        supervisor.declare("a", restart=restart, significant=True)
+    with pytest.raises(ValueError, match="significant"):
+        supervisor.admit("x", restart, significant=True)
+    assert supervisor.model.children == []
+
+
+def test_without_options_children_stand_alone() -> None:
+    """None is significant, one for one, no auto-shutdown, and dynamic ones stop one after another."""
+    model: Supervision[str] = Supervision(Intensity(3, per=5.0))
+    model.declare("a", Restart.TRANSIENT)
+    model.start()
+    model.became_ready("a")
+    for child in "xy":
+        model.admit(child, Restart.TRANSIENT)
+        model.became_ready(child)
+    assert model.exited("a", Exit(CRASH), 0.0, 0.5) == [Keep("a", Exit(CRASH)), Start("a", 0.0)]
+    assert model.stop_all() == [Stop("y")]
+
+
+def test_it_tells_whose_start_others_wait_for() -> None:
+    """Nobody's, once it is ready; and a start that nobody waits for is not told."""
+    supervisor = Supervisor().declare("a", "b")
+    supervisor.start()
+    assert supervisor.model.turn == "a"
+    supervisor.ready("a")
+    assert supervisor.model.turn == "b"
+    supervisor.ready("b")
+    assert supervisor.model.turn is None
+    supervisor.admit("x")
+    assert supervisor.model.turn is None
+
+
+def test_it_tells_who_is_its_child() -> None:
+    """Also one that is down, until it is forgotten."""
+    supervisor = Supervisor().declare("a").up()
+    supervisor.returns("a")
+    assert supervisor.model.has("a")
+    supervisor.remove("a")
+    assert not supervisor.model.has("a")
+
+
+# ---- exits
+
+
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize(
+    ("restart", "crashed", "again"),
+    [
+        (Restart.PERMANENT, False, True),
+        (Restart.PERMANENT, True, True),
+        (Restart.TRANSIENT, False, False),
+        (Restart.TRANSIENT, True, True),
+        (Restart.TEMPORARY, False, False),
+        (Restart.TEMPORARY, True, False),
+    ],
+)
+def test_the_restart_type_decides(restart: Restart, crashed: bool, again: bool, static: bool) -> None:
+    """A child comes back as its restart type says; otherwise a static one is kept, a TEMPORARY or dynamic one is not."""
+    supervisor = Supervisor()
+    if static:
+        supervisor.declare("a", restart=restart).up()
+    else:
+        supervisor.having("a", restart=restart)
+    how = Exit(CRASH) if crashed else Exit()
+    decided = supervisor.model.exited("a", how, 0.0, 0.5)
+    if again:
+        assert decided == [Keep("a", how), Start("a", 0.0)]
+        return
+    kept = static and restart is not Restart.TEMPORARY
+    assert decided[0] == Finish("a", how)
+    assert supervisor.model.children == (["a"] if kept else [])
 
 
 def test_an_interrupted_child_is_not_restarted() -> None:
-    """After a `KeyboardInterrupt` the tree goes down."""
-    how = Exit(interrupted=True)
-    assert exited(running("a", restart=Restart.PERMANENT), "a", how) == [Forget("a", how)]
+    """After a `KeyboardInterrupt` the tree goes down, from its root."""
+    supervisor = Supervisor(Strategy.ONE_FOR_ALL).declare("a", "b", restart=Restart.PERMANENT).up()
+    assert supervisor.exits("a", Exit(CRASH, interrupted=True)) == ["finish a"]
+
+
+def test_giving_up_tells_the_crashes_in_the_window() -> None:
+    """The restart that is one too many included, a mere return not, and what is long past neither."""
+    errors = [ValueError(number) for number in range(4)]
+    model: Supervision[str] = Supervision(Intensity(2, per=5.0))
+    model.admit("a", Restart.PERMANENT)
+    model.became_ready("a")
+    for now, error in ((0.0, errors[0]), (6.0, errors[1]), (7.0, None)):
+        assert model.exited("a", Exit(error), now, 0.5) == [Keep("a", Exit(error)), Start("a", 0.0)]
+    decided = model.exited("a", Exit(errors[3]), 11.0, 0.5)
+    assert decided[:2] == [GiveUp((errors[1], errors[3])), Finish("a", Exit(errors[3]))]
 
 
 def test_giving_up_stops_the_others_in_reverse() -> None:
-    """The one that was too much is forgotten, then the rest go one after another, the last first."""
-    supervision = running("a", "b", "c", intensity=Intensity(0, per=5.0))
-    assert exited(supervision, "b", Exit(CRASH)) == [GiveUp((CRASH,)), Forget("b", Exit(CRASH)), Stop("c")]
-    assert exited(supervision, "c", Exit()) == [Forget("c", Exit()), Stop("a")]
-    assert exited(supervision, "a", Exit()) == [Forget("a", Exit()), AllDown()]
+    """The one that was too much is down, then the rest go one after another, the last first."""
+    supervisor = Supervisor(intensity=Intensity(0, per=5.0)).declare("a", "b", "c").up().having("x")
+    assert supervisor.crashes("b") == ["give up", "finish b", "stop x"]
+    assert supervisor.returns("x") == ["finish x", "forget x", "stop c"]
+    assert supervisor.crashes("c") == ["finish c", "stop a"]
+    assert supervisor.returns("a") == ["finish a", "all down"]
 
 
-def test_what_crashes_while_all_stop_is_not_restarted() -> None:
-    """A stop of everything is final, and a crash on the way changes nothing about the order."""
-    supervision = running("a", "b", "c", restart=Restart.PERMANENT)
-    assert supervision.stop_all() == [Stop("c")]
-    assert exited(supervision, "a", Exit(CRASH)) == [Forget("a", Exit(CRASH))]
-    assert exited(supervision, "c", Exit()) == [Forget("c", Exit()), Stop("b")]
-    assert supervision.stop_all() == []
-
-
-def test_stopping_nobody_is_done_at_once() -> None:
-    """A supervisor without children is down when it is told to stop, once."""
-    supervision = running()
-    assert supervision.stop_all() == [AllDown()]
-    assert supervision.stop_all() == []
-
-
-def test_a_restarted_child_keeps_its_place() -> None:
-    """Stop order is that of the first start, whoever has restarted since."""
-    supervision = running("a", "b")
-    exited(supervision, "a", Exit(CRASH))
-    assert supervision.children == ["a", "b"]
-    assert supervision.stop_all() == [Stop("b")]
+# ---- backoff
 
 
 def test_a_backoff_grows_and_is_reset_by_a_stable_life() -> None:
     """Each restart waits longer, until an incarnation lived for ``reset_after``."""
-    supervision: Supervision[str] = Supervision(Intensity(100, per=1.0))
-    supervision.admit("a", Restart.TRANSIENT, Backoff(1.0, jitter=0.0, maximum=5.0, reset_after=10.0))
-    supervision.became_ready("a")
+    backoff = Backoff(1.0, jitter=0.0, maximum=5.0, reset_after=10.0)
+    supervisor = Supervisor(intensity=Intensity(100, per=1.0)).having("a", backoff=backoff)
     lives = [0.0, 9.9, 0.0, 0.0, 10.0, 0.0]
-    expected = [[Start("a", delay)] for delay in (1.0, 2.0, 4.0, 5.0, 1.0, 2.0)]
-    assert expected == [exited(supervision, "a", Exit(CRASH, lived)) for lived in lives]
+    expected = [["keep a", f"start a in {delay}"] for delay in (1.0, 2.0, 4.0, 5.0, 1.0, 2.0)]
+    assert expected == [supervisor.crashes("a", lived=lived) for lived in lives]
 
 
-@attrs.define
-class NaiveChild:
-    """What the naive model knows of a child."""
-
-    restart: Restart
-    backoff: Backoff | None
-    ever_ready: bool = False
-    asked_to_stop: bool = False
-    unstable_restarts: int = 0
-
-
-class SupervisionMachine(RuleBasedStateMachine):
-    """Everything that can happen to a supervisor, in any order.
-
-    The naive model keeps all restarts for ever and counts anew each time; it knows who was asked to stop, and
-    derives from that who has to be asked next.
-    """
-
-    INTENSITY = Intensity(2, per=5.0)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.supervision: Supervision[int] = Supervision(self.INTENSITY)
-        self.naive: dict[int, NaiveChild] = {}
-        self.now = 0.0
-        self.restarts: list[tuple[float, Exception | None]] = []
-        self.numbers = count()
-        self.going_down = False
-        self.forgotten: list[int] = []
-        self.admitted: list[int] = []
-        self.all_down = 0
-
-    @rule(seconds=st.integers(0, 6))
-    def time_passes(self, seconds: int) -> None:
-        self.now += seconds
-
-    @precondition(lambda self: not self.going_down and len(self.naive) < 5)
-    @rule(restart=st.sampled_from(Restart), backoff=st.none() | st.just(Backoff(1.0, reset_after=3.0)))
-    def admit(self, restart: Restart, backoff: Backoff | None) -> None:
-        child = next(self.numbers)
-        self.naive[child] = NaiveChild(restart, backoff)
-        self.admitted.append(child)
-        self.supervision.admit(child, restart, backoff)
-
-    @precondition(lambda self: self.naive)
-    @rule(data=st.data())
-    def ready(self, data: st.DataObject) -> None:
-        child = data.draw(st.sampled_from(sorted(self.naive)))
-        self.naive[child].ever_ready = True
-        self.supervision.became_ready(child)
-
-    @precondition(lambda self: self.naive)
-    @rule(data=st.data())
-    def stop(self, data: st.DataObject) -> None:
-        child = data.draw(st.sampled_from(sorted(self.naive)))
-        expected = [] if self.naive[child].asked_to_stop else [Stop(child)]
-        self.naive[child].asked_to_stop = True
-        assert expected == self.supervision.stop(child)
-
-    @rule()
-    def stop_all(self) -> None:
-        expected: list[Any] = [] if self.going_down else self._next_to_go()
-        assert expected == self.supervision.stop_all()
-
-    @precondition(lambda self: self.naive)
-    @rule(
-        data=st.data(),
-        crashed=st.booleans(),
-        lived=st.integers(0, 5),
-        was_ready=st.booleans(),
-        interrupted=st.integers(0, 9).map(lambda number: number == 0),
-        chance=st.floats(0, 1),
-    )
-    def exit(
-        self, data: st.DataObject, crashed: bool, lived: int, was_ready: bool, interrupted: bool, chance: float
-    ) -> None:
-        number = data.draw(st.sampled_from(sorted(self.naive)))
-        child = self.naive[number]
-        crash = ValueError(number) if crashed else None
-        how = Exit(crash, lived, was_ready=was_ready or not crashed, interrupted=interrupted)
-        child.ever_ready |= how.was_ready
-        if how.was_ready:
-            self.supervision.became_ready(number)
-        decided = self.supervision.exited(number, how, self.now, chance)
-
-        wanted = child.restart is Restart.PERMANENT or (crashed and child.restart is Restart.TRANSIENT)
-        barred = self.going_down or child.asked_to_stop or interrupted or not child.ever_ready
-        if barred or not wanted:
-            assert self._forgotten(number, how) == decided
-            return
-        self.restarts.append((self.now, crash))
-        recent = [what for when, what in self.restarts if when >= self.now - self.INTENSITY.per]
-        if len(recent) > self.INTENSITY.max_restarts:
-            self.going_down = True
-            crashes = tuple(what for what in recent if what is not None)
-            assert [GiveUp(crashes), *self._forgotten(number, how)] == decided
-            return
-        assert [Start(number, self._delay(child, lived, chance))] == decided
-
-    @invariant()
-    def knows_its_children(self) -> None:
-        assert list(self.naive) == self.supervision.children
-        assert self.going_down == self.supervision.stopping
-
-    @invariant()
-    def forgets_each_child_once(self) -> None:
-        assert sorted([*self.naive, *self.forgotten]) == self.admitted
-
-    @invariant()
-    def is_down_once_and_only_without_children(self) -> None:
-        assert self.all_down == (1 if self.going_down and not self.naive else 0)
-
-    def teardown(self) -> None:
-        """From wherever the machine came, stopping everything ends, in reverse order."""
-        decided = self.supervision.stop_all()
-        stopped: list[int] = []
-        asked = [child for child in self.naive if self.naive[child].asked_to_stop]
-        while not any(isinstance(directive, AllDown) for directive in decided) and self.supervision.children:
-            stopped += [directive.child for directive in decided if isinstance(directive, Stop)]
-            assert len(stopped) <= 1 or stopped[-1] < stopped[-2]
-            last = self.supervision.children[-1]
-            decided = self.supervision.exited(last, Exit(), self.now, 0.5)
-        assert not self.supervision.children
-        assert not set(stopped) & set(asked)
-
-    def _forgotten(self, number: int, how: Exit) -> list[Any]:
-        del self.naive[number]
-        self.forgotten.append(number)
-        return [Forget(number, how), *(self._next_to_go() if self.going_down else [])]
-
-    def _next_to_go(self) -> list[Any]:
-        self.going_down = True
-        if not self.naive:
-            self.all_down += 1
-            return [AllDown()]
-        last = max(self.naive)
-        if self.naive[last].asked_to_stop:
-            return []  # its exit is the next event of it
-        self.naive[last].asked_to_stop = True
-        return [Stop(last)]
-
-    def _delay(self, child: NaiveChild, lived: int, chance: float) -> float:
-        if child.backoff is None:
-            return 0.0
-        if lived >= child.backoff.reset_after:
-            child.unstable_restarts = 0
-        child.unstable_restarts += 1
-        return child.backoff.delay(child.unstable_restarts - 1, chance)
+def test_a_delay_is_jittered_by_chance() -> None:
+    """Chance is an argument: 0 is the shortest delay, 1 the longest."""
+    model: Supervision[str] = Supervision(Intensity(3, per=5.0))
+    model.admit("a", Restart.TRANSIENT, Backoff(1.0, factor=1.0, jitter=0.5))
+    model.became_ready("a")
+    assert [model.exited("a", Exit(CRASH), 0.0, chance)[1] for chance in (0.0, 1.0)] == [
+        Start("a", 0.5),
+        Start("a", 1.5),
+    ]
 
 
-TestSupervisionMachine = SupervisionMachine.TestCase
+def test_a_backoff_does_not_delay_others() -> None:
+    """While one waits, others restart, start, stop."""
+    supervisor = Supervisor().having("a", backoff=Backoff(9.0, jitter=0.0)).having("b", "c")
+    assert supervisor.crashes("a") == ["keep a", "start a in 9.0"]
+    assert supervisor.crashes("b") == ["keep b", "start b"]
+    assert supervisor.admit("d") == ["start d"]
+    assert supervisor.stop("c") == ["stop c"]
+
+
+def test_a_stop_ends_a_backoff() -> None:
+    """The child is told at once, and does not come back."""
+    supervisor = Supervisor().having("a", backoff=Backoff(9.0, jitter=0.0))
+    supervisor.crashes("a")
+    assert supervisor.stop("a") == ["stop a"]
+    assert supervisor.returns("a") == ["finish a", "forget a"]
+
+
+# ---- requests
+
+
+@pytest.mark.parametrize("restart", list(Restart))
+def test_what_was_asked_to_stop_stays_down(restart: Restart) -> None:
+    """Not even a PERMANENT child restarts after a stop, also when its cleanup crashes; asking again changes nothing."""
+    supervisor = Supervisor().having("a", restart=restart)
+    assert supervisor.stop("a") == ["stop a"]
+    assert supervisor.stop("a") == []
+    assert supervisor.crashes("a") == ["finish a", "forget a"]
+    assert supervisor.stop("a") == []
+
+
+def test_a_static_child_that_was_stopped_can_be_started_again() -> None:
+    """It is kept after its end; the new life is one like any other."""
+    supervisor = Supervisor().declare("a", "b").up()
+    supervisor.stop("a")
+    assert supervisor.returns("a") == ["finish a"]
+    assert supervisor.stop("a") == []
+    assert supervisor.restart("a") == ["start a"]
+    assert supervisor.model.children == ["a", "b"]
+    supervisor.ready("a")
+    assert supervisor.crashes("a") == ["keep a", "start a"]
+
+
+def test_a_new_life_has_no_past() -> None:
+    """After a stop its backoff starts over."""
+    supervisor = Supervisor().declare("a", backoff=Backoff(1.0, jitter=0.0)).up()
+    assert supervisor.crashes("a") == ["keep a", "start a in 1.0"]
+    supervisor.stop("a")
+    supervisor.returns("a")
+    assert supervisor.restart("a") == ["start a"]
+    supervisor.ready("a")
+    assert supervisor.crashes("a") == ["keep a", "start a in 1.0"]
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_running_child_is_restarted_on_request_alone(strategy: Strategy) -> None:
+    """It is stopped for now and comes back, without its siblings and without counting, however its cleanup ends."""
+    supervisor = Supervisor(strategy, intensity=Intensity(0, per=5.0)).declare("a", "b", "c").up()
+    assert supervisor.restart("b") == ["stop b for now"]
+    assert supervisor.restart("b") == []
+    assert supervisor.crashes("b") == ["keep b", "start b"]
+    assert supervisor.ready("b") == []
+    assert supervisor.model.exited("b", Exit(CRASH), 0.0, 0.5)[0] == GiveUp((CRASH,))
+
+
+def test_a_restart_on_request_that_fails_is_not_retried() -> None:
+    """Whoever asked is told, and the child is down; what it was before does not matter."""
+    supervisor = Supervisor().declare("a").up().having("x")
+    for child, end in (("a", ["finish a"]), ("x", ["finish x", "forget x"])):
+        supervisor.restart(child)
+        supervisor.returns(child)
+        assert end == supervisor.fails_to_start(child)
+
+
+def test_a_restart_on_request_ends_a_backoff() -> None:
+    """It starts at once."""
+    supervisor = Supervisor().having("a", backoff=Backoff(9.0, jitter=0.0))
+    supervisor.crashes("a")
+    assert supervisor.restart("a") == ["stop a for now"]
+    assert supervisor.returns("a") == ["keep a", "start a"]
+
+
+def test_a_restart_on_request_keeps_the_order_of_a_start_up() -> None:
+    """The next one starts when that one is ready again."""
+    supervisor = Supervisor().declare("a", "b").up()
+    fresh = Supervisor().declare("a", "b")
+    fresh.start()
+    assert fresh.restart("b") == []
+    assert fresh.restart("a") == ["stop a for now"]
+    assert fresh.returns("a") == ["keep a", "start a"]
+    assert fresh.ready("a") == ["start b"]
+    assert supervisor.restart("a") == ["stop a for now"]
+
+
+def test_a_stop_turns_a_restart_on_request_into_a_stop() -> None:
+    """The child is told a second time, because its mailbox closes now."""
+    supervisor = Supervisor().declare("a").up()
+    supervisor.restart("a")
+    assert supervisor.stop("a") == ["stop a"]
+    assert supervisor.returns("a") == ["finish a"]
+
+
+def test_a_restart_that_is_impossible_is_refused_with_the_reason() -> None:
+    """No child, TEMPORARY, being stopped, all being stopped."""
+    supervisor = Supervisor().declare("a", "b", "c").declare("t", restart=Restart.TEMPORARY).up()
+    with pytest.raises(ValueError, match="'z' is not a child"):
+        supervisor.restart("z")
+    with pytest.raises(ValueError, match=r"'t' is Restart\.TEMPORARY"):
+        supervisor.restart("t")
+    supervisor.stop("a")
+    with pytest.raises(ValueError, match="'a' is being stopped"):
+        supervisor.restart("a")
+    supervisor.stop_all()
+    with pytest.raises(ValueError, match="'b' is being stopped"):
+        supervisor.restart("b")
+
+
+def test_a_removed_child_is_stopped_and_forgotten() -> None:
+    """At once if it is down, else at its end; doing it twice changes nothing."""
+    supervisor = Supervisor().declare("a", "b").up()
+    assert supervisor.remove("a") == ["stop a"]
+    assert supervisor.remove("a") == []
+    assert supervisor.returns("a") == ["finish a", "forget a"]
+    supervisor.returns("b")
+    assert supervisor.remove("b") == ["forget b"]
+    assert supervisor.remove("b") == []
+    assert supervisor.model.children == []
+
+
+def test_a_child_that_waits_for_its_turn_can_be_removed() -> None:
+    """It never starts."""
+    supervisor = Supervisor().declare("a", "b")
+    supervisor.start()
+    assert supervisor.remove("b") == ["finish b", "forget b"]
+    assert supervisor.ready("a") == ["all ready"]

@@ -22,6 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import traceback
+from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar, cast, final
@@ -139,6 +142,10 @@ class Loop(Protocol):
         """The loop's own clock, in seconds; it may be virtual."""
         ...
 
+    def stopwatch(self) -> float:
+        """Seconds of work, whatever the loop's clock says: how long a task has kept the loop to itself."""
+        ...
+
     def effective_deadline(self) -> float:
         """When the cancel scopes around the running code will cancel it, on the loop's clock."""
         ...
@@ -239,6 +246,7 @@ class TrioLoop:
     nursery = staticmethod(TrioNursery)
     current_task = staticmethod(trio.lowlevel.current_task)
     now = staticmethod(trio.current_time)
+    stopwatch = staticmethod(time.perf_counter)
     effective_deadline = staticmethod(trio.current_effective_deadline)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
 
@@ -251,6 +259,21 @@ class TrioLoop:
         except trio.RunFinishedError:
             return False
         return True
+
+
+def stack_of(task: Any) -> str:
+    """Where a task of either loop stands: the lines it waits in, the outermost first, as in a traceback.
+
+    Not `asyncio.Task.get_stack`, which knows the outermost alone.
+    """
+    coroutine: Any = task.coro if hasattr(task, "coro") else task.get_coro()
+    frames: list[tuple[Any, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(traceback.StackSummary.extract(frames).format())
 
 
 _EAGER_CODE: Final = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", object())
@@ -366,6 +389,7 @@ class AsyncioLoop:
         self.effective_deadline: Final = _effective_deadline_on_asyncio()
 
     shield = staticmethod(partial(anyio.CancelScope, shield=True))
+    stopwatch = staticmethod(time.perf_counter)
 
     def nursery(self) -> AsyncioNursery:
         return AsyncioNursery(self._loop)
@@ -384,12 +408,21 @@ class AsyncioLoop:
         return True
 
 
+seen_through: Final[ContextVar[Callable[[Loop], Loop] | None]] = ContextVar("seen_through", default=None)
+"""What `current_loop` passes each loop through: how a test gets the order of the wake-ups into its hands."""
+
+
 def current_loop() -> Loop:
-    """The loop that runs this code.
+    """The loop that runs this code, seen through `seen_through`.
 
     Raises:
         RuntimeError: outside of trio and asyncio.
     """
+    lens = seen_through.get()
+    return _running_loop() if lens is None else lens(_running_loop())
+
+
+def _running_loop() -> Loop:
     if trio.lowlevel.in_trio_task():
         return TrioLoop()
     try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .ref import Askable
     from .serving import ClassBehaviour
+    from .watching import Restarted, Terminated
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -93,6 +94,15 @@ class Actor:
         it is cut off by one of its own, and a warning logged. With ``stop_timeout=0`` that is its first await. What it
         raises is a crash, or joins the one that was its reason.
         """
+
+    async def on_terminated(self, event: Terminated) -> None:
+        """Called when an actor that this one watches has ended for good; what it raises is a crash.
+
+        Events come before all requests that are queued. Only a class that defines this can ``self.ctx.watch(ref)``.
+        """
+
+    async def on_restarted(self, event: Restarted) -> None:
+        """Called when an actor that this one watches has been started again; what it raises is a crash."""
 
     def __run_in__(self, ctx: Context[Any]) -> None:
         object.__setattr__(self, "_Actor__ctx", ctx)  # also where the class is frozen

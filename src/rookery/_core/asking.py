@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._model.checks import check_timeout
-from .._model.errors import AskCycle, RookeryError
+from .._model.errors import ActorStopped, AskCycle, RookeryError
 from ._parking import uninterrupted
 from .own_loop import check_own_loop
 from .reply import Ask
@@ -89,7 +89,11 @@ async def _put_within(slot: Ask, timeout: float) -> Alarm | None:
 
 
 def _refuse_circle(asker: Cell, target: Cell) -> None:
-    """Refuse an ask that its own asker would have to answer first."""
+    """Refuse an ask that its own asker would have to answer, or would have to end, first."""
+    if target.begins_after(asker):
+        raise ActorStopped(
+            f"{target.path} does not go on before {asker.path} has ended, which so cannot wait for its answer"
+        )
     chain = [asker]
     waiting_for: Cell | None = target
     while waiting_for is not None:

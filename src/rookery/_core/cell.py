@@ -6,25 +6,37 @@ import math
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.dead_letter import Reason
-from .._model.errors import ActorStopped, MailboxFull, StopFromWithin, StopRequested
+from .._model.directives import Exit
+from .._model.errors import ActorStopped, MailboxFull, NotStarted, StopFromWithin, StopRequested
 from .._model.lifecycle import FINAL, ActorState, LifeEvent, after
-from .._model.supervision import Exit
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .adopted import AdoptedTask
+from .crash_report import report_stuck
 from .incarnation import Incarnation
-from .mailbox import Mailbox
 from .ref import ActorStatistics
 from .reply import Ask
 from .waiting import Latch
+from .watching import Restarted, Terminated, Watchers
 from .within import within_actor
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from .children import Children
     from .deadlines import Alarm
     from .engine import Engine
+    from .mailbox import Mailbox
     from .ref import ActorRef
     from .spec import ChildSpec
+    from .watching import WatchEvent
+
+
+STUCK_AFTER: Final = 5.0
+"""Seconds after its cancellation in which an actor is expected to have ended."""
+
+UNDECIDED: Final = frozenset({ActorState.NEW, ActorState.RESTARTING})
+"""States in which there is nothing to end yet."""
 
 
 @final
@@ -40,7 +52,10 @@ class Cell:
         "_incarnation",
         "_start_alarm",
         "_stop_alarm",
+        "_stop_latch",
         "_stop_timeout",
+        "_stuck_alarm",
+        "_watchers",
         "accepted",
         "asking",
         "engine",
@@ -62,30 +77,27 @@ class Cell:
         "thread",
     )
 
-    def __init__(self, spec: ChildSpec[Any], name: str, path: str, engine: Engine, owner: Children) -> None:
+    def __init__(
+        self, spec: ChildSpec[Any], ref: ActorRef[Any], name: str, path: str, engine: Engine, owner: Children
+    ) -> None:
         self.spec: Final = spec
-        self.ref: Final[ActorRef[Any]] = spec.ref
+        self.ref: Final[ActorRef[Any]] = ref
         self.name: Final = name
         self.path: Final = path
         self.engine: Final = engine
         self.owner: Final = owner
         self.thread: Final = engine.loop.thread
         self.accepted: Final = spec.accepted
-        self.mailbox: Final[Mailbox[Any]] = Mailbox(
-            engine.loop,
-            engine.turn,
-            capacity=spec.settings.capacity,
-            overflow=spec.settings.overflow,
-            discard=self._discard,
-        )
+        self.mailbox: Final[Mailbox[Any]] = engine.mailbox(self)
         self.state: ActorState = ActorState.NEW
         self.incarnations: int = 0
         self.received: int = 0
         self.last_crash: Exception | None = None
         self.asking: Ask | None = None  # what its main task waits for
-        self.started: Final = Latch(engine.loop)
+        self.started: Latch = Latch(engine.loop)  # once that is over, the one that all have in common
         self.start_error: Exception | None = None
-        self.stop_asked: Final = Latch(engine.loop)
+        self.stop_asked = False  # of the current incarnation
+        self._stop_latch: Latch | None = None  # made by who waits
         self._stop_timeout: float = spec.settings.stop_timeout  # unless it is stopped with another
         self.task: object = None  # the main task, while its behaviour runs
         self._drain = False
@@ -94,6 +106,8 @@ class Cell:
         self._ended: Latch | None = None  # made by who waits
         self._start_alarm: Alarm | None = None
         self._stop_alarm: Alarm | None = None
+        self._stuck_alarm: Alarm | None = None
+        self._watchers: Watchers | None = None
 
     # ---- incarnations
 
@@ -101,6 +115,9 @@ class Cell:
     def begin(self) -> None:
         """Start an incarnation."""
         self._happen(LifeEvent.START)
+        if self.stop_asked:  # the one before had to go for its siblings' sake
+            self.stop_asked = False
+            self.mailbox.unhalt()
         self.incarnations += 1
         self.restart_alarm = None
         self._incarnation = incarnation = Incarnation(self, self.incarnations)
@@ -108,27 +125,37 @@ class Cell:
         if timeout < math.inf:
             self._start_alarm = self.engine.deadlines.at(incarnation.started_at + timeout, self._start_timed_out)
         self.spec.context.run(self.engine.nursery.start_soon, incarnation.run, name=self.path)  # which copies it
+        if self._watchers is not None and self.incarnations > 1:
+            self._tell_watchers(Restarted(self.ref, self.incarnations, self._watchers.reason))
+        if self.engine.instruments is not None:
+            self.engine.tell("started", self.ref, self.incarnations)
 
     def became_ready(self) -> None:
         """The incarnation is ready."""
         self._cancel_start_alarm()
+        if self.state is ActorState.RESTARTING:
+            return  # it has been told to go, and to start again: that start is the one which is waited for
         if self.state is ActorState.STARTING:
             self._happen(LifeEvent.READY)
             if self.mailbox.held:  # a pause outlives a restart
                 self._happen(LifeEvent.PAUSE)
+        if self.engine.instruments is not None:
+            self.engine.tell("ready", self.ref, self.incarnations)
         self.owner.became_ready(self)
-        self.started.set()
+        self._start_over()
 
     @uninterrupted
     def incarnation_ended(self, how: Exit, interrupt: BaseException | None) -> None:
         """The incarnation is over, its tasks, children and requests with it."""
         self._cancel_start_alarm()
         self._cancel_stop_alarm()
+        self._cancel_stuck_alarm()
         self._incarnation = None
         if how.crash is not None:
             self.last_crash = how.crash
         if interrupt is not None:
             self.engine.interrupt(interrupt)
+        self.engine.tell("exited", self.ref, self.incarnations, how.crash)
         self.owner.exited(self, how)
 
     def nobody_receives(self, crash: Exception | None) -> None:
@@ -137,27 +164,36 @@ class Cell:
         Whoever is sure to wait in vain is told now: everybody if no other incarnation follows, else the askers
         among its own descendants, because their end is what the next incarnation waits for.
         """
-        if self.state is ActorState.STOPPING or not self.spec.settings.restart.applies(crashed=crash is not None):
+        again = self.state is ActorState.RESTARTING or self.spec.settings.restart.applies(crashed=crash is not None)
+        if self.state is ActorState.STOPPING or not again:
             self._turn_everyone_away()
         elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
             self._turn_away(self.mailbox.withdraw(self._asked_from_below))
 
-    def will_restart(self) -> None:
+    def will_restart(self, how: Exit) -> None:
         """Another incarnation follows."""
-        self._happen(LifeEvent.RETRY)
+        if self._watchers is not None:
+            self._watchers.reason = how.crash
+        if self.state is not ActorState.RESTARTING:
+            self._happen(LifeEvent.RETRY)
 
     def finish(self, how: Exit) -> None:
         """No other incarnation follows: nobody who waits for this actor is left waiting."""
         if not self.started.is_set:
             self.start_error = how.crash or ActorStopped(f"{self.path} was stopped before it was ready")
-        if how.crash is None and self.state is ActorState.STARTING:
+        if self.state in UNDECIDED or (how.crash is None and self.state is ActorState.STARTING):
             self._happen(LifeEvent.STOP)
         self._happen(LifeEvent.END if how.crash is None else LifeEvent.FAIL)
         self._turn_everyone_away()
-        self.started.set()
-        self.stop_asked.set()
+        self._start_over()
+        self._tell_to_stop()
+        if self.engine.instruments is not None:
+            self.engine.tell("ended", self.ref, how.crash)
         if self._ended is not None:
             self._ended.set()
+        if self._watchers is not None:
+            self._tell_watchers(Terminated(self.ref, how.crash))
+            self._watchers = None
 
     def abandon_start(self) -> None:
         """Whoever spawned it has left before it was ready."""
@@ -166,11 +202,35 @@ class Cell:
             self._incarnation.cancel()
 
     @property
+    def end_reason(self) -> Exception | None:
+        """The crash that it ended by; None if it lives, or ended normally."""
+        return self.last_crash if self.state is ActorState.FAILED else None
+
+    @property
     def children(self) -> Children | None:
         """The children of the current incarnation, if it ever had any."""
         return None if self._incarnation is None else self._incarnation.children
 
     # ---- stopping
+
+    def wait_stop_asked(self) -> Awaitable[None]:
+        """Wait until the incarnation is asked to stop; a checkpoint in any case."""
+        if self.stop_asked:
+            return self.engine.loop.checkpoint()
+        if self._stop_latch is None:
+            self._stop_latch = Latch(self.engine.loop)
+        return self._stop_latch.wait()
+
+    def _tell_to_stop(self) -> None:
+        self.stop_asked = True
+        latch, self._stop_latch = self._stop_latch, None
+        if latch is not None:
+            latch.set()
+
+    def _start_over(self) -> None:
+        """It is ready, or never will be."""
+        self.started.set()
+        self.started = self.engine.happened
 
     def stop_soon(self) -> None:
         """Ask the owner for a graceful stop."""
@@ -184,8 +244,8 @@ class Cell:
             timeout: Seconds until it is cancelled; by default its spec's ``stop_timeout``. A stop that is under
                 way keeps its own.
         """
-        self._refuse_from_within()
-        if not self.stop_asked.is_set:
+        self.refuse_from_within()
+        if self.state is not ActorState.STOPPING:
             self._drain = drain
             self._stop_timeout = self._stop_timeout if timeout is None else timeout
         self.owner.stop(self)
@@ -193,7 +253,7 @@ class Cell:
 
     async def wait_stopped(self) -> None:
         """Wait for the end."""
-        self._refuse_from_within()
+        self.refuse_from_within()
         await self._wait_ended()
 
     async def _wait_ended(self) -> None:
@@ -204,7 +264,8 @@ class Cell:
             self._ended = Latch(self.engine.loop)
         await self._ended.wait()
 
-    def _refuse_from_within(self) -> None:
+    def refuse_from_within(self) -> None:
+        """Raise `StopFromWithin` if the running code would wait for its own end."""
         inside = within_actor.get()
         if inside is not None and inside.engine is self.engine and f"{inside.path}/".startswith(f"{self.path}/"):
             raise StopFromWithin(
@@ -213,18 +274,31 @@ class Cell:
             )
 
     @uninterrupted
-    def begin_stop(self) -> None:
-        """The owner's: turn senders away, tell the behaviour, and set the limit."""
-        self.stop_asked.set()
-        self.mailbox.close(self._stopped)
+    def begin_stop(self, *, for_good: bool) -> None:
+        """The owner's: tell the behaviour, and set the limit.
+
+        Args:
+            for_good: Turn senders away. Otherwise messages queue up for the next incarnation. A stop that has begun
+                so may become one for good.
+        """
+        told_before = self.stop_asked
+        self._tell_to_stop()
+        if for_good:
+            self.mailbox.close(self._stopped)
+            self._happen(LifeEvent.STOP)
+            if self.engine.instruments is not None:
+                self.engine.tell("stopping", self.ref)
+        elif self.state is not ActorState.RESTARTING:
+            self._happen(LifeEvent.RETRY)
         if self.restart_alarm is not None:
             self.restart_alarm.cancel()
             self.restart_alarm = None
-            self._happen(LifeEvent.STOP)
             self.owner.exited(self, Exit())
-            return
-        self._happen(LifeEvent.STOP)
-        self.mailbox.halt(StopRequested, drain=self._drain)
+        elif not told_before:
+            self._end_incarnation(drain=for_good and self._drain)
+
+    def _end_incarnation(self, *, drain: bool) -> None:
+        self.mailbox.halt(StopRequested, drain=drain)
         if self._stop_timeout <= 0 or isinstance(self.spec.behaviour, AdoptedTask):
             self.cancel()
         elif self._stop_timeout < math.inf:
@@ -236,6 +310,65 @@ class Cell:
             self._incarnation.cancel()
             if self._incarnation.children is not None:
                 self._incarnation.children.hurry()
+
+    @uninterrupted
+    def crash(self, error: Exception) -> None:
+        """Have the current incarnation crash with this.
+
+        Raises:
+            ActorStopped: if it has ended for good.
+            NotStarted: between two incarnations.
+        """
+        if self.state in FINAL:
+            raise ActorStopped(f"{self.path} is {self.state.value} and cannot crash any more")
+        if self._incarnation is None:
+            raise NotStarted(f"{self.path} is {self.state.value}: it can crash when it has started again")
+        self._incarnation.crash(error)
+
+    def await_start(self) -> Latch:
+        """What tells that the start that comes next succeeded, or that none will."""
+        if self.started.is_set:
+            self.started = Latch(self.engine.loop)
+            self.start_error = None
+        return self.started
+
+    def expect_end(self) -> None:
+        """The incarnation has been cancelled, and should end soon."""
+        if self._stuck_alarm is None:
+            self._stuck_alarm = self.engine.deadlines.at(self.engine.loop.now() + STUCK_AFTER, self._report_stuck)
+
+    def _report_stuck(self) -> None:
+        assert self._incarnation is not None, "whose end cancels the alarm"
+        stacks = self._incarnation.stacks()
+        if stacks:  # otherwise it waits for its children, which are reported themselves
+            self.engine.tell("stuck", self.ref, report_stuck(self, STUCK_AFTER, stacks))
+
+    def _cancel_stuck_alarm(self) -> None:
+        if self._stuck_alarm is not None:
+            self._stuck_alarm.cancel()
+            self._stuck_alarm = None
+
+    # ---- watching
+
+    def accepts(self, kind: type) -> bool:
+        """Whether messages of that type may be sent to it."""
+        return self.accepted is None or issubclass(kind, self.accepted)
+
+    def add_watcher(self, watcher: Incarnation) -> None:
+        """It wants to hear of restarts, and of the end."""
+        if self._watchers is None:
+            self._watchers = Watchers()
+        self._watchers.listening[watcher] = None
+
+    def remove_watcher(self, watcher: Incarnation) -> None:
+        """It has ended."""
+        if self._watchers is not None:
+            self._watchers.listening.pop(watcher, None)
+
+    def _tell_watchers(self, event: WatchEvent) -> None:
+        assert self._watchers is not None
+        for watcher in list(self._watchers.listening):
+            watcher.hear(event)
 
     # ---- pausing
 
@@ -284,7 +417,7 @@ class Cell:
     def _happen(self, event: LifeEvent) -> None:
         self.state = after(self.state, event)
 
-    def _discard(self, item: object, priority: int, reason: Reason) -> None:
+    def discard(self, item: object, priority: int, reason: Reason) -> None:
         """The overflow policy dropped this."""
         if isinstance(item, Ask):
             item.fail(MailboxFull(f"the mailbox of {self.path} was full and dropped this request"))
@@ -302,13 +435,24 @@ class Cell:
                 item.fail(self._stopped())
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
 
+    def begins_after(self, asker: Cell) -> bool:
+        """Whether that actor has to end before the next incarnation begins, so that it cannot wait for its answer."""
+        if self._incarnation is not None and self._incarnation.over and asker.path.startswith(f"{self.path}/"):
+            return True
+        return self.state is ActorState.RESTARTING and self.owner.awaits_end_of(asker.path)
+
+    def turn_away(self, ask: Ask) -> None:
+        """Take a request out of the queue; its asker is told."""
+        self._turn_away(self.mailbox.withdraw(lambda item: item is ask))
+
     def _asked_from_below(self, item: object) -> bool:
         asker = item.asker if isinstance(item, Ask) else None
         return asker is not None and asker.path.startswith(f"{self.path}/")
 
     def _stopped(self) -> ActorStopped:
+        state = self.state.value if self.state is ActorState.STOPPING or self.state in FINAL else "ending"
         how = f" ({brief(self.last_crash)})" if self.state is ActorState.FAILED else ""
-        return ActorStopped(f"{self.path} is {self.state.value}{how} and takes no more messages")
+        return ActorStopped(f"{self.path} is {state}{how} and takes no more messages")
 
     def _start_timed_out(self) -> None:
         assert self._incarnation is not None, "whose end cancels the alarm"

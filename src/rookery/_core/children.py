@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, assert_never, final
 
-from .._model.errors import ActorStopped, DuplicateName, RestartIntensityExceeded, StartFailed
+from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
+from .._model.errors import (
+    ActorStopped,
+    DuplicateName,
+    RestartIntensityExceeded,
+    SpawnFromWithin,
+    StartFailed,
+    UnknownActor,
+)
 from .._model.lifecycle import FINAL
 from .._model.restart import Restart
-from .._model.supervision import AllDown, Directive, Exit, Forget, GiveUp, Start, Stop, Supervision
+from .._model.supervision import Supervision
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .cell import Cell
+from .crash_report import decided, log_crash
 from .own_loop import check_own_loop
 from .ref import bind, cell_of
 from .spec import as_spec
+from .supervisor import Supervising, supervisor
 from .waiting import Latch
+from .within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from .._model.restart import Intensity
+    from .._model.directives import Directive, Exit
+    from .._model.options import SupervisorOptions
     from .engine import Engine
     from .ref import ActorRef
     from .spec import ChildSpec
-
-logger = logging.getLogger("rookery.supervision")
+    from .supervisor import SupervisorRef
 
 
 @final
@@ -38,41 +48,56 @@ class Children:
     Events come in as plain calls from the children's own tasks and from timers; what follows from them (start
     a task, tell a child to stop, set an alarm) is done on the spot. Nothing here waits, so nothing here can be
     cancelled half-way.
+
+    To the model a child is its reference: that stays the same when a child which had finished is started again with
+    its siblings, as a new life in a new `Cell`.
     """
 
     def __init__(
         self,
         engine: Engine,
         path: str,
-        intensity: Intensity,
-        on_failure: Callable[[Exception], object],
+        options: SupervisorOptions,
+        *,
+        on_ready: Callable[[], object],
+        on_end: Callable[[Exception | None], object],
     ) -> None:
         """Have no children yet.
 
         Args:
             engine: Of the system they live in.
             path: The owner's path.
-            intensity: How many restarts are tolerated.
-            on_failure: Called with `RestartIntensityExceeded` once all children are down.
+            options: Who is restarted with whom, how often, and when that is all.
+            on_ready: Called when all static children have started.
+            on_end: Called once all children are down if that was decided here: with `RestartIntensityExceeded`, with
+                `StartFailed`, or with None after an auto-shutdown.
         """
         self.path: Final = path
         self.down: Final = Latch(engine.loop)
         self.stop_errors: Final[list[Exception]] = []
         self._engine = engine
-        self._policy: Supervision[Cell] = Supervision(intensity)
-        self._intensity = intensity
-        self._on_failure = on_failure
-        self._failure: RestartIntensityExceeded | None = None
-        self._names: dict[str, Cell] = {}
+        self._options = options
+        self._policy: Supervision[ActorRef[Any]] = Supervision(
+            options.intensity,
+            strategy=options.strategy,
+            auto_shutdown=options.auto_shutdown,
+            concurrent_stop=options.concurrent_stop,
+        )
+        self._prefix = path if path.endswith("/") else f"{path}/"
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self._failure: Exception | None = None
+        self._stop_asked = False
+        self._names: dict[str, ActorRef[Any]] = {}
         self._numbered: dict[str, int] = {}  # the next number to try for a name that is taken
-        self._todo: deque[Directive[Cell]] = deque()
+        self._todo: deque[Directive[ActorRef[Any]]] = deque()
         self._busy = False
         self._hurried = False
 
     @property
     def cells(self) -> list[Cell]:
-        """Every child that is not down for good, in start order."""
-        return self._policy.children
+        """Every child that is not forgotten, in start order."""
+        return [_cell(ref) for ref in self._policy.children]
 
     # ---- starting
 
@@ -80,40 +105,67 @@ class Children:
     async def spawn(self, behaviour: object, args: tuple[Any, ...], name: str | None) -> ActorRef[Any]:
         """Start a child and wait until it is ready; see `Spawner.spawn`."""
         cell = self._admit(as_spec(behaviour, args, name))
-        cell.begin()
         try:
             await cell.started.wait()
         except BaseException:
             cell.abandon_start()
             raise
-        if cell.start_error is not None:
-            raise StartFailed(f"{cell.path} did not start: {brief(cell.start_error)}") from cell.start_error
+        _check_started(cell)
         return cell.ref
+
+    @uninterrupted
+    def start(self, specs: Sequence[ChildSpec[Any]]) -> None:
+        """Have these static children, and start them in order; `on_ready` tells when all have started. Once.
+
+        Raises:
+            DuplicateName: if one of the specs runs already, somewhere else.
+        """
+        for spec in specs:
+            _check_free(spec)
+            if spec.settings.name is not None:
+                self._names[spec.settings.name] = spec.ref  # before an unnamed one takes it
+        for spec in specs:
+            settings = spec.settings
+            self._have(spec, settings.name or self._free_name(spec))
+            self._policy.declare(spec.ref, settings.restart, settings.backoff, significant=settings.significant)
+        self._carry_out(self._policy.start())
 
     @uninterrupted
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
         check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
             raise ActorStopped(f"{self.path} is stopping and can have no more children")
-        bound = cell_of(spec.ref)
-        if bound is not None and bound.state not in FINAL:
-            raise DuplicateName(
-                f"this spec is running already, as {bound.path}: `spec.options()` makes another child of it"
-            )
-        name = self._free_name(spec)
-        cell = Cell(spec, name, f"{self.path.rstrip('/')}/{name}", self._engine, self)
-        bind(spec.ref, cell)
-        self._names[name] = cell
-        self._policy.admit(cell, spec.settings.restart, spec.settings.backoff)
+        if self._policy.turn is not None:
+            self._refuse_deadlock(f"spawn {spec.name}")
+        settings = spec.settings
+        if settings.significant:
+            self._options.auto_shutdown.check_significant(settings.restart)
+        _check_free(spec)
+        cell = self._have(spec, self._free_name(spec))
+        self._carry_out(
+            self._policy.admit(cell.ref, settings.restart, settings.backoff, significant=settings.significant)
+        )
+        return cell
+
+    def _have(self, spec: ChildSpec[Any], name: str) -> Cell:
+        ref = spec.ref
+        cell = Cell(spec, ref, name, f"{self._prefix}{name}", self._engine, self)
+        bind(ref, cell)
+        self._names[name] = ref
         return cell
 
     def _free_name(self, spec: ChildSpec[Any]) -> str:
         name = spec.name
         if name not in self._names:
             return name
+        if spec.settings.name is not None and _cell(self._names[name]).state in FINAL:
+            raise DuplicateName(
+                f"{self._prefix}{name} has ended and is kept by its supervisor, which may start it again: choose another "
+                "name, or `await sup.remove_child(ref)`, or `await sup.restart_child(ref)` to have it back"
+            )
         if spec.settings.name is not None:
             raise DuplicateName(
-                f"{self._names[name].path} is alive: names are unique among live siblings; choose another, or "
+                f"{self._prefix}{name} is alive: names are unique among live siblings; choose another, or "
                 "leave it out to have one numbered"
             )
         numbers = itertools.count(self._numbered.get(name, 2))
@@ -121,21 +173,81 @@ class Children:
         self._numbered[name] = number + 1
         return f"{name}-{number}"
 
+    def _refuse_deadlock(self, what: str) -> None:
+        """A child that all others wait for, because it is starting, cannot itself wait for the start of another."""
+        inside, awaited = within_actor.get(), self._policy.turn
+        if inside is None or awaited is None or inside.engine is not self._engine:
+            return
+        path = _cell(awaited).path
+        if f"{inside.path}/".startswith(f"{path}/"):
+            raise SpawnFromWithin(
+                f"{self.path} starts its children in turn and {path} is not ready, so {inside.path} cannot wait until it "
+                f"can {what}: call `ctx.ready()` first"
+            )
+
+    # ---- requests
+
+    @uninterrupted
+    async def restart(self, ref: ActorRef[Any]) -> None:
+        """Start one child again and wait until it is ready; see `SupervisorRef.restart_child`."""
+        cell = self._own(ref, "restart_child")
+        cell.refuse_from_within()
+        self._refuse_deadlock(f"restart {cell.name}")
+        directives = self._policy.restart(ref)
+        if cell.state in FINAL:  # a new life, which may have to wait for its turn
+            cell = self._have(cell.spec, cell.name)
+        started = cell.await_start()
+        self._carry_out(directives)
+        await started.wait()
+        _check_started(cell)
+
+    async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
+        """Start a supervisor as a child; see `Spawner.supervise`."""
+        spec = supervisor(*specs, **options)
+        await self.spawn(spec, (), None)
+        return spec.ref
+
+    async def remove(self, ref: ActorRef[Any]) -> None:
+        """Stop one child and forget it; see `SupervisorRef.remove_child`."""
+        cell = self._own(ref, "remove_child")
+        cell.refuse_from_within()
+        self._carry_out(self._policy.remove(ref))
+        await cell.wait_stopped()
+
+    async def stop_one(self, ref: ActorRef[Any]) -> None:
+        """Stop one child; see `SupervisorRef.stop_child`."""
+        await self._own(ref, "stop_child").stop(drain=False)
+
+    def has(self, ref: ActorRef[Any]) -> bool:
+        """Whether that is one of these children, running or not."""
+        return self._policy.has(ref)
+
+    def _own(self, ref: ActorRef[Any], call: str) -> Cell:
+        check_own_loop(self._engine.loop, self.path, f"run(sup.{call}, ref)")
+        if not self._policy.has(ref):
+            raise UnknownActor(f"{call}(): {ref!r} is not a child of {self.path}; `sup.children()` are")
+        return _cell(ref)
+
     # ---- what happens to children
 
     def became_ready(self, cell: Cell) -> None:
         """A child is ready."""
-        self._policy.became_ready(cell)
+        if directives := self._policy.became_ready(cell.ref):
+            self._carry_out(directives)
 
     def exited(self, cell: Cell, how: Exit) -> None:
         """An incarnation of a child has ended."""
-        if self._policy.stopping and how.crash is not None:
+        if how.crash is not None and self._policy.stopping:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
-        directives = self._policy.exited(cell, how, now, random.random())
-        incarnation = cell.incarnations
+        directives = self._policy.exited(cell.ref, how, now, random.random())
+        if how.crash is None:
+            self._carry_out(directives)
+            return
+        incarnation, decision = cell.incarnations, decided(cell, directives)
+        self._engine.tell("crashed", cell.ref, incarnation, how.crash, decision)
         self._carry_out(directives)
-        _log_exit(cell, incarnation, how, directives)  # last: a handler is somebody else's code, and may raise
+        log_crash(cell, incarnation, how, decision)  # last: a handler is somebody else's code, and may raise
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -151,82 +263,138 @@ class Children:
     @uninterrupted
     def stop(self, cell: Cell) -> None:
         """Stop one child, whatever its restart type; does not wait."""
-        self._carry_out(self._policy.stop(cell))
+        self._carry_out(self._policy.stop(cell.ref))
 
     @uninterrupted
     def stop_all(self) -> None:
         """Stop every child in reverse order of start, one after another; `down` tells when. Idempotent."""
+        self._stop_asked = True
         self._carry_out(self._policy.stop_all())
 
     @uninterrupted
     def hurry(self) -> None:
         """End every grace: children that are stopping, or will be, are cancelled at once."""
         self._hurried = True
-        for cell in self._policy.children:
-            if cell.stop_asked.is_set:
+        for cell in self.cells:
+            if cell.stop_asked:
                 cell.cancel()
 
     # ---- directives
 
     @uninterrupted
-    def _carry_out(self, directives: list[Directive[Cell]]) -> None:
+    def _carry_out(self, directives: list[Directive[ActorRef[Any]]]) -> None:
         """Do what was decided, in order. What follows from it queues up behind, so the stack stays flat."""
-        self._todo.extend(directives)
+        todo = self._todo
+        todo.extend(directives)
         if self._busy:
             return
         self._busy = True
         try:
-            while self._todo:
-                self._do(self._todo.popleft())
+            while todo:
+                self._do(todo.popleft())
         finally:
             self._busy = False
 
-    def _do(self, directive: Directive[Cell]) -> None:
+    def _do(self, directive: Directive[ActorRef[Any]]) -> None:
         match directive:
-            case Start(cell, delay):
-                self._start_again(cell, delay)
-            case Stop(cell):
-                cell.begin_stop()
+            case Start(ref, delay):
+                self._start(ref, delay)
+            case Stop(ref, for_good):
+                cell = _cell(ref)
+                cell.begin_stop(for_good=for_good)
+                if not for_good:
+                    self._end_asks_from(cell)
                 if self._hurried:
                     cell.cancel()
-            case Forget(cell, how):
-                del self._names[cell.name]
-                cell.finish(how)
+            case Finish(ref, how):
+                if (cell := _cell(ref)).state not in FINAL:  # or it waited for its turn to begin a new life
+                    cell.finish(how)
+            case Forget(ref):
+                del self._names[_cell(ref).name]
+            case Keep(ref, how):
+                _cell(ref).will_restart(how)
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
+            case AbortStart(ref, how):
+                self._failure = StartFailed(
+                    f"{self.path} did not start, because {_cell(ref).path} did not: {brief(how.crash)}"
+                )
+                self._failure.__cause__ = how.crash
+            case AllReady():
+                self._on_ready()
             case AllDown():
-                self.down.set()
-                if self._failure is not None:
-                    self._on_failure(self._failure)
+                self._all_down()
             case _:
                 assert_never(directive)
 
-    def _start_again(self, cell: Cell, delay: float) -> None:
-        cell.will_restart()
+    def _start(self, ref: ActorRef[Any], delay: float) -> None:
+        cell = _cell(ref)
+        if cell.state in FINAL:  # a new life
+            cell = self._have(cell.spec, cell.name)
         if delay > 0:
             cell.restart_alarm = self._engine.deadlines.at(self._engine.loop.now() + delay, cell.begin)
         else:
             cell.begin()
 
+    def awaits_end_of(self, path: str) -> bool:
+        """Whether whoever is restarted here begins only after that actor has ended: it has to go, or lives below who has."""
+        return any(f"{path}/".startswith(f"{_cell(ref).path}/") for ref in self._policy.leaving)
+
+    def _end_asks_from(self, cell: Cell) -> None:
+        """What a child that has to go, or an actor below it, has asked of a sibling that begins again only afterwards."""
+        for each in (cell, *descendants(cell.children)):
+            ask = each.asking
+            if ask is not None and ask.target.owner is self and ask.target.begins_after(each):
+                ask.target.turn_away(ask)
+
+    def _all_down(self) -> None:
+        self.down.set()
+        if self._failure is not None or not self._stop_asked:
+            self._on_end(self._failure)
+
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
-        limit = self._intensity
+        limit = self._options.intensity
+        last = f"; the last crash: {brief(crashes[-1])}" if crashes else ""
         failure = RestartIntensityExceeded(
-            f"children of {self.path} were restarted more than {limit.max_restarts} times in {limit.per} s"
+            f"children of {self.path} needed more than {limit.max_restarts} restarts in {limit.per} s{last}"
         )
         failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", crashes) if crashes else None
         return failure
 
 
-def _log_exit(cell: Cell, incarnation: int, how: Exit, directives: list[Directive[Cell]]) -> None:
-    """One record for each crash: who, which incarnation, why, and what was decided."""
-    if how.crash is None:
+def descendants(children: Children | None) -> Iterator[Cell]:
+    """Every actor that is not forgotten, parents before their children."""
+    for cell in [] if children is None else children.cells:
+        yield cell
+        yield from descendants(cell.children)
+
+
+def _cell(ref: ActorRef[Any]) -> Cell:
+    cell = cell_of(ref)
+    assert cell is not None, "which every child has"
+    return cell
+
+
+def _check_started(cell: Cell) -> None:
+    """Raise `StartFailed` if it did not start."""
+    error = cell.start_error
+    if isinstance(error, StartFailed) and isinstance(cell.spec.behaviour, Supervising):
+        raise error  # it says which child did not, and why
+    if error is not None:
+        raise StartFailed(f"{cell.path} did not start: {brief(error)}") from error
+
+
+def _check_free(spec: ChildSpec[Any]) -> None:
+    """Refuse a spec that runs, or that its supervisor may start again."""
+    bound = cell_of(spec.ref)
+    if bound is None:
         return
-    first = directives[0]
-    match first:
-        case Start(_, delay):
-            decision = f"restarting in {delay:.3g} s" if delay else "restarting"
-        case GiveUp():
-            decision = f"{cell.owner.path} gives up"
-        case _:
-            decision = "it stays down"
-    logger.warning("%s (incarnation %d) crashed: %s", cell.path, incarnation, decision, exc_info=how.crash)
+    if bound.state not in FINAL:
+        raise DuplicateName(
+            f"this spec is running already, as {bound.path}: `spec.options()` makes another child of it"
+        )
+    if bound.owner.has(spec.ref) and not bound.owner.down.is_set:
+        raise DuplicateName(
+            f"this spec is {bound.path}, which has ended and which its supervisor may start again: "
+            "`await sup.restart_child(spec.ref)` does so, and `spec.options()` makes another child of it"
+        )

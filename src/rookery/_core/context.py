@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 
@@ -20,7 +20,7 @@ from . import asking
 from ._parking import uninterrupted
 from .mailbox import NOTHING, Nothing
 from .own_loop import check_own_loop
-from .ref import ActorRef, target_of
+from .ref import ActorRef, target_of, watched_by
 from .reply import EMPTY, Ask, Hand
 from .spawner import Spawner
 
@@ -38,7 +38,6 @@ M_co = TypeVar("M_co", covariant=True)
 R = TypeVar("R")
 
 
-@final
 class Context(Spawner, Generic[M_co]):
     """One incarnation of an actor, seen from inside: its mailbox, its requests, its children.
 
@@ -76,6 +75,7 @@ class Context(Spawner, Generic[M_co]):
         if message is NOTHING and timeout is not None:
             return await self._receive_within(timeout)
         while message is NOTHING:
+            self._incarnation.in_hand = None
             message = self._handed(await self._mailbox.get())
         return message
 
@@ -126,12 +126,15 @@ class Context(Spawner, Generic[M_co]):
         if not self._incarnation.receiving:
             self._incarnation.begin_receiving()
         item: Any = self._mailbox.poll()
-        if item is not NOTHING and type(item) is not Ask:  # what a busy actor gets most: it may cost no further call
+        kind: type = type(item)  # pyright: ignore[reportUnknownVariableType]
+        if item is not NOTHING and kind is not Ask:  # what a busy actor gets most: it may cost no further call
             self._cell.received += 1
+            self._incarnation.in_hand = kind
             return item  # type: ignore[no-any-return]
         try:
             message = NOTHING if item is NOTHING else self._handed(item)
             while message is NOTHING:
+                self._incarnation.in_hand = None
                 message = self._handed(await self._mailbox.get())
         except StopRequested:
             raise StopAsyncIteration from None
@@ -140,13 +143,13 @@ class Context(Spawner, Generic[M_co]):
     @property
     def stopping(self) -> bool:
         """Whether the actor has been asked to stop."""
-        return self._cell.stop_asked.is_set
+        return self._cell.stop_asked
 
     async def wait_stopping(self) -> None:
         """Wait until the actor is asked to stop; for behaviours that do not receive."""
         if not self._incarnation.ready:
             self._incarnation.become_ready()
-        await self._cell.stop_asked.wait()
+        await self._cell.wait_stop_asked()
 
     def ready(self) -> None:
         """Mark the end of start-up; ``spawn`` returns. Without it, the first receive does. Idempotent."""
@@ -311,6 +314,27 @@ class Context(Spawner, Generic[M_co]):
                 awaitable.close()  # nobody will await it
             raise
 
+    @uninterrupted
+    def watch(self, ref: ActorRef[Any]) -> None:
+        """Be told when an actor ends, and each time it is restarted.
+
+        A `Restarted` for each restart, and in the end exactly one `Terminated`, at once if it is gone already. They
+        come before all messages that are queued, take no room in the mailbox, and are only handed to an actor that
+        accepts them: ``Context[Add | Terminated | Restarted]``, or, in a class, `Actor.on_terminated` and
+        `Actor.on_restarted`. A watch ends with the incarnation that began it. Idempotent.
+
+        Raises:
+            TypeError: if this actor does not accept `Terminated`, or ``ref`` is no reference.
+            ValueError: for its own reference.
+            NotStarted: if the reference's spec has not been spawned.
+            ActorStopped: if the behaviour has ended.
+        """
+        if not isinstance(ref, ActorRef):
+            raise TypeError(
+                f"ctx.watch() takes the reference of an actor, got {brief(ref)}: pass what `spawn` returned"
+            )
+        self._incarnation.watch(watched_by(ref))
+
     def _family(self) -> Children:
         return self._incarnation.family()
 
@@ -328,6 +352,7 @@ class Context(Spawner, Generic[M_co]):
         engine = self._cell.engine
         deadline = engine.loop.now() + timeout
         message: M_co | Nothing = NOTHING
+        self._incarnation.in_hand = None
         while message is NOTHING:
             message = self._handed(await self._mailbox.get_until(deadline, engine.deadlines))
         return message
@@ -348,6 +373,7 @@ class Context(Spawner, Generic[M_co]):
                 self._cell.engine.undeclared.add(kind)
             message = cast("M_co", item.request)
         self._cell.received += 1
+        self._incarnation.in_hand = type(message)
         return message
 
     def _skip(self, ask: Ask) -> None:

@@ -15,7 +15,7 @@ from .._model.overflow import Overflow
 from .channel import PriorityReceiver, PrioritySender, open_priority_channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
 KEPT: Final = 100
 """How many dead letters `DeadLetters.recent` keeps."""
@@ -39,7 +39,8 @@ class DeadLetterStatistics:
 class DeadLetters:
     """A system's dead letters, `System.dead_letters`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str, DeadLetter], object]) -> None:
+        self._tell = tell
         self._counts: Counter[Reason] = Counter()
         self._recent: deque[DeadLetter] = deque(maxlen=KEPT)
         self._listeners: dict[PrioritySender[DeadLetter], None] = {}
@@ -79,6 +80,7 @@ class DeadLetters:
         letter = DeadLetter(message, reason, actor, priority)
         self._counts[reason] += 1
         self._recent.append(letter)
+        self._tell("dead_letter", letter)
         for listener in self._listeners:
             with suppress(anyio.ClosedResourceError):  # it closed its end before it left the block
                 listener.send_nowait(letter)

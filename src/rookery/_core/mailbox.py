@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never
 
 from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
 from .._model.messages import DEFAULT_PRIORITY
 from .._model.overflow import Overflow, Verdict, at_capacity
-from .._model.queue import PriorityQueue
+from .._model.queue import SYSTEM, PriorityQueue
 from ._parking import uninterrupted
 from .waiting import WaitingLine
 
@@ -34,7 +34,6 @@ NOTHING: Final = Nothing.NOTHING
 """What `Mailbox.poll` gives when there is no item to take at once; an item may well be None."""
 
 
-@final
 class Mailbox(Generic[T]):
     """Many senders at one end, the tasks of one actor at the other.
 
@@ -250,7 +249,9 @@ class Mailbox(Generic[T]):
         """
         if (self._queue.size or self._halted is not None) and not self._turn.count():
             await self._turn.give_way()
-        while not (self._ready() if self._halted is not None else self._queue.size and not self._held):
+        while not (
+            self._ready() if self._halted is not None else not self._held and (self._queue.size or self._queue.levels)
+        ):
             spot = self._receivers.join()
             try:
                 await spot.park()
@@ -292,7 +293,7 @@ class Mailbox(Generic[T]):
 
     def available(self) -> int:
         """How many items could be taken now, without waiting."""
-        return 0 if self._held else self._queue.size
+        return 0 if self._held else self._queue.size + self._queue.urgent
 
     def hold(self) -> None:
         """Hand out nothing until `release`; senders go on until it is full."""
@@ -301,7 +302,7 @@ class Mailbox(Generic[T]):
     def release(self) -> None:
         """Hand out again."""
         self._held = False
-        self._offer_item(self._queue.size)
+        self._offer_item(self.available())
 
     @uninterrupted
     def halt(self, why: Callable[[], Exception], *, drain: bool = False) -> None:
@@ -315,6 +316,22 @@ class Mailbox(Generic[T]):
         self._drain = drain
         self._held = self._held and not drain
         self._receivers.grant_all()
+
+    @uninterrupted
+    def tell(self, event: T) -> None:
+        """Add what the system has to say: it takes no room, is never dropped, and comes before everything else."""
+        self._queue.push(event, SYSTEM)
+        if not self._held:
+            self._receivers.grant()
+
+    def forget_events(self) -> None:
+        """What `tell` added was for an incarnation that has ended."""
+        self._queue.clear_urgent()
+
+    def unhalt(self) -> None:
+        """Let receivers in again."""
+        self._halted = None
+        self._drain = False
 
     @uninterrupted
     def withdraw(self, chosen: Callable[[T], bool] = lambda _: True) -> list[tuple[T, int]]:
@@ -343,14 +360,14 @@ class Mailbox(Generic[T]):
 
     def _ready(self) -> bool:
         """Whether there is an item to take; raises when receivers are turned away."""
-        waiting = self._queue.size > 0
+        waiting = self._queue.size > 0 or self._queue.urgent
         if self._halted is not None and not (self._drain and waiting):
             raise self._halted()
         return waiting and not self._held
 
     def _offer_item(self, count: int = 1) -> None:
         """Wake as many receivers as there are items for; they look again when they have resumed."""
-        if self._held or not self._queue.size:
+        if self._held or not (self._queue.size or self._queue.urgent):
             return
         for _ in range(count):
             if not self._receivers.grant():

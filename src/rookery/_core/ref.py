@@ -301,6 +301,11 @@ def cell_of(ref: ActorRef[Any]) -> Cell | None:
     return ref._cell  # pyright: ignore[reportPrivateUsage]
 
 
+def watched_by(ref: ActorRef[Any]) -> Cell:
+    """The actor behind a reference that somebody in this loop wants to watch; raises as `ActorRef.stop_soon` does."""
+    return ref._on_loop()  # pyright: ignore[reportPrivateUsage]
+
+
 def target_of(ref: ActorRef[Any], message: object, priority: int = DEFAULT_PRIORITY) -> Cell:
     """The actor behind a reference, if this delivery to it is in order; raises as `ActorRef.send` does."""
     return ref._target(message, priority)  # pyright: ignore[reportPrivateUsage]

@@ -23,6 +23,7 @@ from .behaviour import Reading, reading
 from .context import Context, incarnation_of
 from .mailbox import NOTHING
 from .waiting import Latch
+from .watching import Restarted, Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
 
     from .cell import Cell
     from .reply import Ask
+    from .watching import WatchEvent
 
 A = TypeVar("A")
 R = TypeVar("R")
 
 logger = logging.getLogger("rookery.supervision")
+
+EVENT_HOOKS: Final[dict[type, str]] = {Terminated: "on_terminated", Restarted: "on_restarted"}
 
 ANYTHING: Final = inspect.signature(lambda *args, **kwargs: (args, kwargs))
 """The signature of a class that tells nothing about its arguments, as one that is derived from `dict` as well."""
@@ -100,7 +104,12 @@ def read_class(cls: type[Actor]) -> Reading:
     parameters = list(made.parameters.values())
     kind = parameters[0].kind if parameters and parameters[0].kind in POSITIONAL else POSITIONAL[-1]
     accepts = made.replace(parameters=[inspect.Parameter("self", kind), *parameters])
-    return reading(accepts, tuple(method.message for method in cls.__methods__))
+    return reading(accepts, (*(method.message for method in cls.__methods__), *_heard(cls)))
+
+
+def _heard(cls: type[Actor]) -> tuple[type, ...]:
+    """Which events of those it watches an instance wants to hear of."""
+    return tuple(event for event, hook in EVENT_HOOKS.items() if getattr(cls, hook) is not getattr(Actor, hook))
 
 
 class _OneByOne:
@@ -120,7 +129,13 @@ class _OneByOne:
         async for request in self._ctx:
             await self._serve(request)
 
-    async def _serve(self, request: MethodRequest[Any]) -> None:
+    async def _serve(self, request: MethodRequest[Any] | WatchEvent) -> None:
+        if isinstance(request, MethodRequest):
+            await self._answer(request)
+        else:
+            await _run(getattr(self._actor, EVENT_HOOKS[type(request)]), request)
+
+    async def _answer(self, request: MethodRequest[Any]) -> None:
         method = request.__method__
         args, kwargs = method.arguments(request)
         ask = self._incarnation.hand.peek(request)  # None if it was only sent
@@ -190,13 +205,16 @@ class _AtOnce(_OneByOne):
             raise
 
     @uninterrupted
-    async def _serve_beside(self, request: MethodRequest[Any]) -> None:
+    async def _serve_beside(self, request: MethodRequest[Any] | WatchEvent) -> None:
         if self._closed:
             return
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
                 await self._serve(request)
+            except Exception:
+                self._incarnation.in_hand = type(request)  # and not what was taken up last
+                raise
             finally:
                 self._scopes.discard(scope)
                 self._started -= 1

@@ -10,6 +10,8 @@ import attrs
 
 from .._model.checks import called_already
 from .._model.options import Options
+from .._model.restart import Intensity
+from .._model.strategy import AutoShutdown, Strategy
 from .._model.wording import brief
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .ref import ActorRef
     from .spec import ChildSpec
+    from .supervisor import SupervisorRef, SupervisorSpec
 
     Ts = TypeVarTuple("Ts")
 
@@ -40,6 +43,8 @@ class Spawner(ABC):
         """The children to add to; raises `ActorStopped` if there can be no more."""
         ...
 
+    @overload
+    async def spawn(self, spec: SupervisorSpec, /) -> SupervisorRef: ...  # type: ignore[overload-overlap]  # no M fits both
     @overload
     async def spawn(self, spec: ChildSpec[M], /) -> ActorRef[M]: ...
     @overload
@@ -77,11 +82,41 @@ class Spawner(ABC):
             ActorStopped: if this parent is stopping.
             TypeError: if the arguments do not fit the behaviour.
             UnresolvedAnnotation: if its annotation does not lead to types that can be checked.
+            ValueError: for a significant child, if its end could not be that of this parent.
+            SpawnFromWithin: from a child that is starting, on its own supervisor, if that starts its children in turn.
             WrongLoop: from another thread than the system's.
         """
         if kwargs or inspect.iscoroutine(behaviour):
             raise _misuse(behaviour, kwargs)
         return await self._family().spawn(behaviour, args, name)
+
+    async def supervise(
+        self,
+        *specs: ChildSpec[Any],
+        name: str | None = None,
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        intensity: Intensity = Intensity(3, per=5.0),  # noqa: B008  # a frozen value
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        concurrent_stop: bool = False,
+    ) -> SupervisorRef:
+        """Start a supervisor with these children, and wait until all of them are ready.
+
+        The same as to ``spawn`` a `supervisor`, which says what the arguments mean. If this call is cancelled, the
+        children are stopped again, each within its ``stop_timeout``, also the one that is starting.
+
+        Raises:
+            StartFailed: if one of the children does not become ready; the others are stopped again. What it raised
+                is the ``__cause__``.
+            DuplicateName, ActorStopped, TypeError, ValueError, SpawnFromWithin, WrongLoop: as `supervisor` and `spawn`.
+        """
+        return await self._family().supervise(
+            specs,
+            name=name,
+            strategy=strategy,
+            intensity=intensity,
+            auto_shutdown=auto_shutdown,
+            concurrent_stop=concurrent_stop,
+        )
 
 
 def _misuse(behaviour: object, kwargs: dict[str, object]) -> TypeError:

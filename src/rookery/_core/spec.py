@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 import attrs
 
@@ -18,6 +18,7 @@ from .serving import ClassBehaviour, class_behaviour
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Awaitable, Callable, Mapping
+    from typing import Self
 
     from .._model.checks import Accepted
     from .._model.overflow import Overflow
@@ -40,18 +41,16 @@ NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 """No arguments by name: one mapping for all, as a dictionary for each actor would be larger than its spec."""
 
 
-@final
 class ChildSpec(Generic[M]):
     """A behaviour and its arguments, with options; made by `child`, run by ``spawn``.
 
     Attributes:
-        ref: The reference that the actor will have. It can be handed out before the actor runs, so that
-            siblings can be given each other: ``api = child(server, db.ref)``.
         settings: How it is run.
         name: The name it asks for: its own, or its behaviour's.
     """
 
-    __slots__ = ("accepted", "args", "behaviour", "context", "kwargs", "name", "ref", "settings")
+    __slots__ = ("_ref", "accepted", "args", "behaviour", "context", "kwargs", "name", "settings")
+    _reference: ClassVar[type[ActorRef[Any]]] = ActorRef
 
     def __init__(
         self,
@@ -70,7 +69,16 @@ class ChildSpec(Generic[M]):
         self.settings: Final = options
         self.context: Final = context
         self.name: Final = options.name or behaviour_name(behaviour)
-        self.ref: Final[ActorRef[M]] = ActorRef(self.name)
+        self._ref: Final[ActorRef[M]] = self._reference(self.name)
+
+    @property
+    def ref(self) -> ActorRef[M]:
+        """The reference that the actor will have.
+
+        It can be handed out before the actor runs, so that siblings can be given each other:
+        ``api = child(server, db.ref)``.
+        """
+        return self._ref
 
     def options(
         self,
@@ -82,7 +90,8 @@ class ChildSpec(Generic[M]):
         capacity: int = UNSET,
         overflow: Overflow = UNSET,
         backoff: Backoff | None = UNSET,
-    ) -> ChildSpec[M]:
+        significant: bool = UNSET,
+    ) -> Self:
         """The same behaviour and arguments with other options, as a different child with its own ``ref``.
 
         Only what is given changes.
@@ -96,6 +105,7 @@ class ChildSpec(Generic[M]):
             capacity: How many messages its mailbox holds; 1000 by default.
             overflow: What happens to a message that finds it full; by default ``Overflow.BLOCK``.
             backoff: A growing delay before restarts; None, the default, restarts at once.
+            significant: Whether its end can be that of its supervisor, as `AutoShutdown` says; False by default.
 
         Raises:
             ValueError: for a value out of range.
@@ -109,9 +119,10 @@ class ChildSpec(Generic[M]):
             "capacity": capacity,
             "overflow": overflow,
             "backoff": backoff,
+            "significant": significant,
         }
         changes = {key: value for key, value in given.items() if value is not UNSET}
-        return ChildSpec(
+        return type(self)(
             self.behaviour,
             self.args,
             self.kwargs,

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 import anyio
 
 from .._model.errors import RestartIntensityExceeded, UnknownActor
+from .._model.options import SupervisorOptions
 from .._model.restart import Intensity
+from .._model.strategy import Strategy
 from ._parking import uninterrupted
-from .engine import DEFAULT_INTENSITY, Engine
+from .engine import Engine
+from .instruments import Instruments
 from .spawner import Spawner
 from .tree import render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from .children import Children
     from .dead_letters import DeadLetters
+    from .instruments import Instrument
     from .ref import ActorRef
 
 HOW_TO_OPEN: Final = "a system is an asynchronous block: write `async with open_system() as system:`"
@@ -32,9 +36,9 @@ class System(Spawner):
 
     __slots__ = ("_engine", "_name")
 
-    def __init__(self, name: str, intensity: Intensity) -> None:
+    def __init__(self, name: str, options: SupervisorOptions, instruments: Instruments | None) -> None:
         self._name = name
-        self._engine = Engine(self, intensity)
+        self._engine = Engine(self, options, instruments)
 
     @property
     def name(self) -> str:
@@ -80,7 +84,11 @@ def engine_of(system: System) -> Engine:
 
 
 def open_system(
-    *, name: str = "rookery", intensity: Intensity = DEFAULT_INTENSITY
+    *,
+    name: str = "rookery",
+    strategy: Strategy = Strategy.ONE_FOR_ONE,
+    intensity: Intensity = Intensity(3, per=5.0),  # noqa: B008  # a frozen value
+    instruments: Iterable[Instrument] = (),
 ) -> AbstractAsyncContextManager[System]:
     """Open a block in which actors can be spawned, and which none of them outlives.
 
@@ -90,7 +98,9 @@ def open_system(
 
     Args:
         name: The system's name, in logs and in `System.tree`.
+        strategy: Which actors directly under the root are restarted together.
         intensity: How many restarts of actors directly under the root are tolerated.
+        instruments: Who hears everything that happens in it.
 
     Raises:
         ExceptionGroup: with `RestartIntensityExceeded`, if actors under the root crashed too often; the
@@ -105,18 +115,19 @@ def open_system(
     """
     if not isinstance(name, str):
         raise TypeError(f"a system's name is a string, got {name!r}: write `open_system(name='simulation')`")
-    if not isinstance(intensity, Intensity):
-        raise TypeError(f"intensity is an Intensity, got {intensity!r}: write `Intensity(3, per=5.0)`")
-    return _SystemBlock(name, intensity)
+    options = SupervisorOptions(strategy=strategy, intensity=intensity)
+    heard_by = tuple(instruments)
+    return _SystemBlock(name, options, Instruments(heard_by) if heard_by else None)
 
 
 @final
 class _SystemBlock:
     """What the block owns, and in which order it goes: the body, the actors, the timer, the nursery."""
 
-    def __init__(self, name: str, intensity: Intensity) -> None:
+    def __init__(self, name: str, options: SupervisorOptions, instruments: Instruments | None) -> None:
         self._name = name
-        self._intensity = intensity
+        self._options = options
+        self._instruments = instruments
         self._entered = False
 
     @uninterrupted
@@ -126,7 +137,7 @@ class _SystemBlock:
                 "this block has been entered before, and a system runs once: write `async with open_system() as system:` again"
             )
         self._entered = True
-        system = System(self._name, self._intensity)
+        system = System(self._name, self._options, self._instruments)
         self._engine = engine_of(system)
         await self._engine.nursery.__aenter__()
         self._engine.nursery.start_soon(self._engine.deadlines.run, name=f"{self._name} deadlines")
@@ -195,16 +206,19 @@ def _combined(
 ) -> BaseException | None:
     """What leaves the block.
 
-    Failures of the tree come first, crashes while it was stopped come last. A cancellation is raised if there is
+    Failures of the tree come first, crashes while it was stopped last, in a group of their own. A cancellation is raised if there is
     nothing else; an error that comes up on its way supersedes it, as one in a ``finally`` does.
     """
     cancelled = anyio.get_cancelled_exc_class()
-    everything = _once([*failures, *(error for error in errors if not isinstance(error, cancelled)), *stop_errors])
-    if not everything:
+    causes = _once([*failures, *(error for error in errors if not isinstance(error, cancelled))])
+    if not causes and not stop_errors:
         return errors[0] if errors else None
-    if len(everything) == 1 and not stop_errors and not isinstance(everything[0], RestartIntensityExceeded):
-        return everything[0]
-    return BaseExceptionGroup(f"the system {name!r} failed", everything)
+    if len(causes) == 1 and not stop_errors and not isinstance(causes[0], RestartIntensityExceeded):
+        return causes[0]
+    if not causes:
+        return ExceptionGroup(f"the system {name!r} failed while it was stopped", stop_errors)
+    followed = [ExceptionGroup("while it was stopped", stop_errors)] if stop_errors else []
+    return BaseExceptionGroup(f"the system {name!r} failed", [*causes, *followed])
 
 
 def _once(errors: Sequence[BaseException]) -> list[BaseException]:

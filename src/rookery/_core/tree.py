@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .supervisor import Supervising
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,8 +20,8 @@ def render(title: str, root: Children) -> str:
 
         rookery
         ├── reader  running  queue 0/1000
-        └── trainer  running  queue 12/1000  restarts 1
-            └── worker  starting  queue 0/1000
+        └── training  running  one for all
+            └── trainer  starting  queue 12/1000  restarts 1
     """
     return "\n".join([title, *_branches(root, "")])
 
@@ -33,7 +35,11 @@ def _branches(children: Children | None, indent: str) -> Iterator[str]:
 
 
 def _line(cell: Cell) -> str:
-    parts = [cell.name, cell.state.value, f"queue {len(cell.mailbox)}/{cell.mailbox.capacity}"]
+    behaviour = cell.spec.behaviour
+    if isinstance(behaviour, Supervising):
+        parts = [cell.name, cell.state.value, behaviour.options.strategy.value]
+    else:
+        parts = [cell.name, cell.state.value, f"queue {len(cell.mailbox)}/{cell.mailbox.capacity}"]
     if cell.incarnations > 1:
         parts.append(f"restarts {cell.incarnations - 1}")
     return "  ".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final, final
 
 from .own_loop import check_own_loop
@@ -31,11 +30,11 @@ class Turn:
 
     __slots__ = ("clock", "ends", "left", "loop")
 
-    def __init__(self, loop: Loop, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, loop: Loop, clock: Callable[[], float] | None = None) -> None:
         self.loop: Final = loop
         self.left: int
         self.ends: float
-        self.clock: Final = clock  # not the loop's clock: it measures work, and the loop's may be virtual
+        self.clock: Final = clock or loop.stopwatch  # not its clock: this measures work, and that may be virtual
         self.renew()
 
     def renew(self) -> None:

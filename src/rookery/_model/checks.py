@@ -90,7 +90,7 @@ def check_message(message: object, accepted: Accepted, actor: str) -> None:
             names = "no messages"
             wanted = (
                 f"annotate its behaviour with `Context[{given}]`, or give its class a public coroutine method; what "
-                "`task(fn)` has adopted takes no messages at all"
+                "`task(fn)` has adopted takes no messages at all, and of a supervisor its children do: `sup[spec].send(...)`"
             )
         elif issubclass(accepted[0], MethodRequest):
             wanted = f"call one of those: `await ref.call({accepted[0].__name__}, ...)`"

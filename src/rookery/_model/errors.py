@@ -92,6 +92,14 @@ class StopFromWithin(RookeryError, RuntimeError):
     """``await stop()``, or ``wait_stopped()``, was called from inside what it would wait for; use ``stop_soon()``."""
 
 
+class StuckActor(RookeryError):
+    """An actor was cancelled long ago and has not ended. It is reported, and waited for: a task cannot be killed."""
+
+
+class SpawnFromWithin(RookeryError, RuntimeError):
+    """A child that is starting wants to wait for the start of a sibling, which would have to wait for it."""
+
+
 class WrongLoop(RookeryError, RuntimeError):
     """A reference was used from another thread or event loop than its own."""
 

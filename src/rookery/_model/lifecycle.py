@@ -10,7 +10,7 @@ class ActorState(Enum):
     """Where an actor is in its life, as `ActorRef.state` tells it."""
 
     NEW = "new"
-    """Declared by `child`, not spawned yet."""
+    """Declared, and not started yet: not spawned, or behind siblings that start before it."""
     STARTING = "starting"
     """Its task runs, and it is not ready yet."""
     RUNNING = "running"
@@ -18,7 +18,7 @@ class ActorState(Enum):
     PAUSED = "paused"
     """It is running, and its mailbox hands out nothing."""
     RESTARTING = "restarting"
-    """It crashed, and its next incarnation has not begun; messages queue up."""
+    """It crashed, or is restarted with a sibling, and its next incarnation has not begun; messages queue up."""
     STOPPING = "stopping"
     """It was asked to stop, and its cleanup has not finished."""
     STOPPED = "stopped"
@@ -37,7 +37,7 @@ class LifeEvent(Enum):
     PAUSE = auto()
     RESUME = auto()
     RETRY = auto()
-    """It ended and its supervisor will start it again."""
+    """It ended, or is made to end, and its supervisor will start it again."""
     STOP = auto()
     """A stop was asked for."""
     END = auto()
@@ -56,6 +56,7 @@ FINAL: Final = frozenset({ActorState.STOPPED, ActorState.FAILED})
 TRANSITIONS: Final[dict[ActorState, dict[LifeEvent, ActorState]]] = {
     ActorState.NEW: {
         LifeEvent.START: ActorState.STARTING,
+        LifeEvent.STOP: ActorState.STOPPING,
     },
     ActorState.STARTING: {
         LifeEvent.READY: ActorState.RUNNING,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-HOOKS: Final = ("on_start", "on_stop")
+HOOKS: Final = ("on_start", "on_stop", "on_restarted", "on_terminated")
 """Coroutine methods that rookery calls, and nobody else."""
 
 METHOD: Final = "__rookery_method__"

@@ -1,4 +1,4 @@
-"""How a child is run: the options of `ChildSpec.options`, checked."""
+"""How a child is run, and how a supervisor: the options of `ChildSpec.options` and of `supervisor`, checked."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import attrs
 
 from .checks import check_count, check_number
 from .overflow import Overflow
-from .restart import Backoff, Restart
+from .restart import Backoff, Intensity, Restart
+from .strategy import AutoShutdown, Strategy
 from .wording import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from enum import Enum
 
     from attrs import Attribute
 
@@ -36,7 +38,7 @@ def _name(_: object, __: Attribute[str | None], value: str | None) -> None:
         )
 
 
-def _one_of(enum: type[Overflow | Restart]) -> Callable[[object, Attribute[Any], object], None]:
+def _one_of(enum: type[Enum]) -> Callable[[object, Attribute[Any], object], None]:
     def check(_: object, attribute: Attribute[Any], value: object) -> None:
         if not isinstance(value, enum):
             choices = ", ".join(f"{enum.__name__}.{member.name}" for member in enum)
@@ -48,6 +50,16 @@ def _one_of(enum: type[Overflow | Restart]) -> Callable[[object, Attribute[Any],
 def _backoff(_: object, __: Attribute[Backoff | None], value: Backoff | None) -> None:
     if not (value is None or isinstance(value, Backoff)):
         raise TypeError(f"backoff is None or a Backoff, got {brief(value)}: write `Backoff(0.1)`")
+
+
+def _bool(_: object, attribute: Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} is True or False, got {brief(value)}: write `{attribute.name}=True`")
+
+
+def _intensity(_: object, __: Attribute[Intensity], value: object) -> None:
+    if not isinstance(value, Intensity):
+        raise TypeError(f"intensity is an Intensity, got {brief(value)}: write `Intensity(3, per=5.0)`")
 
 
 @final
@@ -62,3 +74,15 @@ class Options:
     capacity: int = attrs.field(default=1000, validator=_room)
     overflow: Overflow = attrs.field(default=Overflow.BLOCK, validator=_one_of(Overflow))
     backoff: Backoff | None = attrs.field(default=None, validator=_backoff)
+    significant: bool = attrs.field(default=False, validator=_bool)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SupervisorOptions:
+    """How children are supervised; see `supervisor` for what each means."""
+
+    strategy: Strategy = attrs.field(default=Strategy.ONE_FOR_ONE, validator=_one_of(Strategy))
+    intensity: Intensity = attrs.field(default=Intensity(3, per=5.0), validator=_intensity)
+    auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, validator=_one_of(AutoShutdown))
+    concurrent_stop: bool = attrs.field(default=False, validator=_bool)
