@@ -426,6 +426,10 @@ class _ConstVector(VectorArg):
     def declarator(self) -> str:
         return f"const {super().declarator()}"
 
+    def update_persistent_hash(self, key_hash: Any, key_builder: Any) -> None:
+        """Let older versions of pyopencl, which know the hashes of their own types only, remember how it is passed."""
+        key_builder.rec(key_hash, (self.declarator(), self.dtype.str))
+
 
 def parse_arguments(arguments: str) -> list[Any]:
     """A C argument list as pyopencl's generators take it, in which pointers to const stay what they are.
