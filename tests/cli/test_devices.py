@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from rookery import gpu
+from rookery._cli import devices
 from rookery._cli.devices import described, size
 from rookery._cli.drivers import Machine, diagnose
 
@@ -56,6 +57,38 @@ def test_a_device_that_the_environment_asks_for_in_vain_is_named(rookery: Rooker
     done = rookery("devices", ROOKERY_DEVICE=environment, POCL_DEVICES="pthread")
     assert done.returncode == 0
     assert f"open_device() takes none: no OpenCL device answers to ROOKERY_DEVICE={environment}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("kernel void twice(global float *x) { oops; }", "FAILED: the OpenCL source did not compile"),
+        ("kernel void twice(global float *x) { x[get_global_id(0)] *= 3; }", "FAILED: a kernel computed wrong numbers"),
+        (None, "FAILED: build takes OpenCL C as text"),
+    ],
+)
+def test_a_device_that_does_not_work_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: object, told: str
+) -> None:
+    """The exit status is 1, and what else is to be said is said."""
+    monkeypatch.setattr(devices, "TRIAL", source)
+    assert devices.main() == 1
+    shown = capsys.readouterr().out
+    assert re.search(told, shown)
+    assert "open_device() takes [" in shown
+
+
+def test_a_driver_that_raises_anything_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what it raised."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by the driver")
+
+    monkeypatch.setattr(gpu, "open_device", broken)
+    assert devices.main() == 1
+    assert "FAILED: ZeroDivisionError('by the driver')" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("module", ["pyopencl", "numpy"])

@@ -116,6 +116,45 @@ async def test_a_deadlock_names_those_who_hold(caplog: pytest.LogCaptureFixture)
     assert len(caplog.records) == 1
 
 
+async def test_a_deadlock_is_seen_when_the_last_who_did_not_wait_lets_go(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody has to ask for memory at that moment."""
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        third = await device.empty(HALF // 10)
+        async with anyio.create_task_group() as tasks:
+
+            async def greedy() -> None:
+                async with device.pool.lease(HALF), device.pool.lease(2 * HALF):
+                    pass
+
+            tasks.start_soon(greedy, name="greedy task")
+            await anyio.wait_all_tasks_blocked()
+            assert messages(caplog) == [], "this task might let go, and that might do"
+            device.pool.release(third)
+            ((_, message),) = messages(caplog)
+            assert "deadlock" in message
+            assert "'greedy task'" in message
+            tasks.cancel_scope.cancel()
+    assert len(caplog.records) == 1
+
+
+async def test_who_was_granted_and_did_not_run_yet_is_not_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on, so there is no deadlock."""
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        mine, rest = await device.empty(HALF), await device.empty(HALF)
+
+        async def short() -> None:
+            device.pool.release(await device.empty(HALF))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(short)
+            await anyio.wait_all_tasks_blocked()
+            device.pool.release(rest)  # granted to the other, who has not run yet
+            more = await device.empty(HALF)
+        device.pool.release(mine)
+        device.pool.release(more)
+    assert messages(caplog) == []
+
+
 async def test_waiting_for_somebody_who_works_is_no_deadlock(caplog: pytest.LogCaptureFixture) -> None:
     """Nor for memory that comes back when a kernel is done."""
     async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:

@@ -312,6 +312,16 @@ async def test_a_build_error_carries_the_compilers_message(device: gpu.Device) -
     await device.kernel(KERNELS, "add")
 
 
+def test_a_folder_that_the_compiler_cannot_take_is_explained() -> None:
+    """Only where it is included from, and the compiler does not like its options."""
+    source = _source.Source('#include "a.h"', "/my kernels/k.cl", "/my kernels")
+    assert "cannot include from a folder with a space in its name, /my kernels: move" in str(
+        source.failed("Invalid build option: kernels", doubles=True)
+    )
+    assert "space" not in str(source.failed("k.cl:1:1: no a.h", doubles=True))
+    assert _source.Source("int a;", "/my kernels/k.cl", "/my kernels").options == []
+
+
 def test_the_line_of_a_message_is_shown_unless_the_compiler_shows_it() -> None:
     """With a mark below the column; lines of other files, and that are not there, are left as they are."""
     source = _source.Source("int a;\n\tx[0] = foo;")

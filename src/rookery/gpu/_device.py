@@ -187,7 +187,8 @@ class Device:
     ) -> Reduction:
         """A kernel that makes one number of many elements. Keep it: it is compiled, off the loop.
 
-        Floating sums depend on the order, which is the device's choice, and the same each time.
+        Floating sums depend on the order, which is the device's choice, and the same each time. It takes a small
+        buffer of the pool for as long as it is kept, and waits for that as `BufferPool.acquire` does.
 
         Example:
             >>> dot = await device.reduction(
@@ -245,8 +246,8 @@ class Device:
     async def copy(self, buffer: UnifiedBuffer) -> UnifiedBuffer:
         """A new buffer of this device's pool with the data of another buffer, which may be of another device.
 
-        Within one device the data stays there; from another one it goes by way of the host. The copy has what the
-        commands that were started before write, and nothing of those that are started later.
+        Within one device the data stays there; from another one it goes by way of the host. The copy has what
+        commands write that were started before it had its memory, and nothing of those that are started later.
 
         If cancelled: the new buffer is given back.
 

@@ -14,7 +14,7 @@ import anyio
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 logger: Final = logging.getLogger("rookery.gpu")
 
@@ -66,11 +66,12 @@ def current_origin() -> Origin:
 class Watch:
     """Looks out for leaks and deadlocks of a pool, and reports them to the log ``rookery.gpu``."""
 
-    __slots__ = ("_device", "_waiting")
+    __slots__ = ("_device", "_reported", "_waiting")
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._waiting: dict[int, Held] = {}
+        self._reported = False
 
     def leaked(self, lost: Held) -> None:
         """A buffer was collected that nobody had released."""
@@ -92,28 +93,31 @@ class Watch:
                 _listing(held),
             )
 
-    def waits(self, wanted: Held, held: Iterable[Held]) -> None:
-        """A task is about to wait for memory. Reports a deadlock if everybody who holds some waits as well.
-
-        Args:
-            wanted: What it waits for.
-            held: What is held, by whom; nothing of it comes back by itself.
-        """
+    def waits(self, wanted: Held) -> None:
+        """A task is about to wait for memory."""
         self._waiting[wanted.origin.task] = wanted
-        holding = list(held)
-        if holding and {one.origin.task for one in holding} <= self._waiting.keys():
-            logger.error(
-                "%s: deadlock, every task that holds its memory waits for more of it. Acquire what belongs together in "
-                "one order, or release before you wait, or give the device a larger memory_limit.\nHeld:\n%s\n"
-                "Waited for:\n%s",
-                self._device,
-                _listing(holding),
-                _listing(list(self._waiting.values())),
-            )
 
     def waits_no_more(self, wanted: Held) -> None:
         """The task got it, or gave up."""
         self._waiting.pop(wanted.origin.task, None)
+        self._reported = False
+
+    def look(self, holding: Sequence[Held]) -> None:
+        """Report a deadlock if everybody who holds memory waits for more, once for each time that happens.
+
+        Args:
+            holding: What is held, by whom. Nothing of it comes back by itself, and nobody was granted more.
+        """
+        if self._reported or not holding or not {one.origin.task for one in holding} <= self._waiting.keys():
+            return
+        self._reported = True
+        logger.error(
+            "%s: deadlock, every task that holds its memory waits for more of it. Acquire what belongs together in one "
+            "order, or release before you wait, or give the device a larger memory_limit.\nHeld:\n%s\nWaited for:\n%s",
+            self._device,
+            _listing(holding),
+            _listing(list(self._waiting.values())),
+        )
 
 
 def _listing(held: Sequence[Held]) -> str:

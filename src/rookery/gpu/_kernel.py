@@ -183,10 +183,15 @@ class Kernel:
             CommandFailed: if the driver refuses the launch, or it failed on the device.
         """
         self.owner.check_usable()
-        await self._start_warm_up(args, size, local)
+        operation, local_size = self._start_warm_up(args, size, local)
+        await operation
+        self._compiled_for.add(local_size)
 
     @uninterrupted
-    def _start_warm_up(self, args: Sequence[Argument], size: Size | None, local: Size | None) -> Operation:
+    def _start_warm_up(
+        self, args: Sequence[Argument], size: Size | None, local: Size | None
+    ) -> tuple[Operation, tuple[int, ...]]:
+        """Start it; returns the operation, and the local size that it is for."""
         raw_args, buffers, written = self._check(args)
         global_size, local_size = self._sizes(args, size, local)
         for buffer in buffers:
@@ -206,8 +211,7 @@ class Kernel:
         )
         for buffer in written:
             buffer.written_by_launch()
-        self._compiled_for.add(local_size)
-        return operation
+        return operation, local_size
 
     def _understand_queue(self, queue: Any) -> Queue:
         if not isinstance(queue, Queue):

@@ -59,6 +59,11 @@ class LiveBuffers:
         """A buffer was released."""
         self._held.pop(weakref.ref(buffer), None)
 
+    @property
+    def reserved(self) -> int:
+        """Bytes that all of them take from the device."""
+        return sum(reserved for _, reserved, _ in self._held.values())
+
     def take_lost(self) -> list[tuple[int, Held | None]]:
         """Let go of the memory of buffers that are gone; returns how many bytes each took from the device, and who."""
         self._told = False  # cleared first: what is noted from here on is either seen below or told again

@@ -171,12 +171,17 @@ class BufferPool:
             await self._stand_in_line(nbytes)
             return
         wanted = Held(what, nbytes, current_origin())
-        # Bytes in flight come back by themselves.
-        self._watch.waits(wanted, () if self._budget.in_flight else self._live.held())
+        self._watch.waits(wanted)
+        self._look_for_deadlock(self._watch)
         try:
             await self._stand_in_line(nbytes)
         finally:
             self._watch.waits_no_more(wanted)
+
+    def _look_for_deadlock(self, watch: Watch) -> None:
+        # Bytes in flight come back by themselves, and who was granted more than is held is about to go on.
+        if not self._budget.in_flight and self._budget.active == self._live.reserved:
+            watch.look(self._live.held())
 
     async def _stand_in_line(self, nbytes: int) -> None:
         ticket = self._budget.join(nbytes)
@@ -198,6 +203,8 @@ class BufferPool:
         """Grant as many as now fit, in turn."""
         while not self._device.closed and self._budget.serve():
             self._line.grant()
+        if self._watch is not None and self._line.first is not None:
+            self._look_for_deadlock(self._watch)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> UnifiedBuffer:
         """Turn a reservation into memory."""

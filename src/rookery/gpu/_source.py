@@ -50,6 +50,10 @@ class Source:
         hint = ""
         if "double" in self.text and not doubles:
             hint = "\nThis device does not compute with double: write float, or open another device"
+        elif "option" in log and any(" " in option for option in self.options):
+            hint = (
+                f"\nThis compiler cannot include from a folder with a space in its name, {self.folder}: move the files"
+            )
         return BuildFailed(f"the OpenCL source did not compile:\n{self.explain(log)}{hint}", log)
 
     def explain(self, log: str) -> str:
