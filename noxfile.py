@@ -68,12 +68,15 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests on each Python that is installed, under branch coverage on the first. Arguments go to pytest."""
+    """The tests on each Python that is installed. Arguments go to pytest.
+
+    Under branch coverage, and with all examples, on the first; with a fifth of the examples on the others.
+    """
     install(session, "-e", EVERYTHING, group="tests")
     if session.python == COVERED:
         run_covered(session)
     else:
-        session.run("pytest", *session.posargs)
+        session.run("pytest", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
 
 
 def run_covered(session: nox.Session) -> None:
@@ -125,9 +128,11 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """The stateful machines with ten thousand examples each: hours. Arguments go to pytest."""
+    """The stateful machines with ten thousand examples each, half as many on the GPU: hours. Arguments go to pytest."""
     install(session, "-e", EVERYTHING, group="tests")
-    session.run("pytest", "-k", "machine", *session.posargs, env={"HYPOTHESIS_PROFILE": "nightly"})
+    # A test takes many minutes then and is not stuck: the setting in pyproject.toml is for every day.
+    options = ("-o", "faulthandler_timeout=7200")
+    session.run("pytest", "-k", "machine", *options, *session.posargs, env={"HYPOTHESIS_PROFILE": "nightly"})
 
 
 @nox.session

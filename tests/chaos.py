@@ -1,8 +1,8 @@
 """Random crashes, and nothing lost: `nox -s chaos -- --seconds 600 --loop trio`.
 
 A thousand actors under supervisors of every strategy handle messages and requests while a thousand crashes a second
-strike them: messages that make them raise, and errors from outside in the middle of what they do. In the end the
-books are closed: each message was handed to an actor once, or is a dead letter; each request has had its answer or
+strike them: messages that make them raise, and errors from outside in the middle of what they do. Among them others
+come and go, with work left in their mailboxes. In the end the books are closed: each message was handed to an actor once, or is a dead letter; each request has had its answer or
 its error; each crash has been reported; every actor runs, and when the block is left no task is; and the memory
 that the process takes is what it was at the beginning.
 """
@@ -35,6 +35,7 @@ from rookery import (
     Request,
     Restart,
     Strategy,
+    SupervisorRef,
     System,
     child,
     message,
@@ -58,11 +59,15 @@ GROUP: Final = 10
 CRASHES: Final = 1_000
 """A second."""
 
+STORM: Final = 10
+"""Seconds from which on a storm is one only if it has at least half as many."""
+
 TICK: Final = 0.01
 """Seconds between two salvos of crashes."""
 
 ASKERS: Final = 50
 SENDERS: Final = 50
+SPAWNERS: Final = 5
 
 SAMPLES: Final = 60
 """How often the memory is looked at."""
@@ -150,14 +155,16 @@ async def worker(ctx: Context[Work], books: Books) -> None:
             ctx.reply(work, work.number)
 
 
-async def spawn_all(system: System, books: Books) -> list[ActorRef[Work]]:
+async def spawn_all(system: System, books: Books) -> tuple[list[SupervisorRef], list[ActorRef[Work]]]:
     """A thousand workers: most of them one for one, and some groups that are restarted together."""
     restarts = (Restart.PERMANENT, Restart.TRANSIENT)
     specs = [child(worker, books).options(restart=restarts[number % 2], capacity=100) for number in range(ACTORS)]
     strategies = itertools.cycle((Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE, *[Strategy.ONE_FOR_ONE] * 8))
-    for first, strategy in zip(range(0, ACTORS, GROUP), strategies):  # noqa: B905  # the second never ends
+    tops = [
         await system.supervise(*specs[first : first + GROUP], strategy=strategy, intensity=FOR_EVER)
-    return [spec.ref for spec in specs]
+        for first, strategy in zip(range(0, ACTORS, GROUP), strategies)  # noqa: B905  # the second never ends
+    ]
+    return tops, [spec.ref for spec in specs]
 
 
 async def send_on(refs: list[ActorRef[Work]], books: Books, chance: random.Random) -> None:
@@ -166,6 +173,18 @@ async def send_on(refs: list[ActorRef[Work]], books: Books, chance: random.Rando
         number = next(books.numbers)
         await chance.choice(refs).send(Job(number))
         books.accepted.add(number)
+        await checkpoint()
+
+
+async def spawn_on(tops: list[SupervisorRef], books: Books, chance: random.Random) -> None:
+    """Have one more actor somewhere, give it work, and stop it, for ever: what it has not received is unread."""
+    while True:
+        ref: ActorRef[Work] = await chance.choice(tops).spawn(worker, books)
+        for _ in range(chance.randint(1, 20)):
+            number = next(books.numbers)
+            ref.send_nowait(Job(number))
+            books.accepted.add(number)
+        await ref.stop()
         await checkpoint()
 
 
@@ -234,10 +253,12 @@ async def storm(strikes: int, seed: int) -> list[str]:
     """
     chance, books = random.Random(seed), Books()
     async with open_system(instruments=[books], intensity=FOR_EVER) as system:
-        refs = await spawn_all(system, books)
+        tops, refs = await spawn_all(system, books)
         async with anyio.create_task_group() as traffic:
             for _ in range(SENDERS):
                 traffic.start_soon(send_on, refs, books, chance)
+            for _ in range(SPAWNERS):
+                traffic.start_soon(spawn_on, tops, books, chance)
             for _ in range(ASKERS):
                 traffic.start_soon(ask_on, refs, books, chance)
             begun = time.monotonic()
@@ -268,10 +289,9 @@ def closed(books: Books, memory: list[int], took: float) -> list[str]:
     """Close the books: print them, and find what does not add up."""
     lost = books.accepted.count + ACTORS - books.handed.count - books.dead.count
     third = len(memory) // 3
-    early, late = max(memory[third : 2 * third]), max(memory[2 * third :])
-    print(
-        f"{took:.1f} s, {books.strikes:,} crashes ({books.strikes / took:,.0f} a second), {books.reported:,} reported"
-    )
+    early, late = (max(part, default=0) for part in (memory[third : 2 * third], memory[2 * third :]))
+    rate = books.strikes / max(took, TICK)
+    print(f"{took:.1f} s, {books.strikes:,} crashes ({rate:,.0f} a second), {books.reported:,} reported")
     print(
         f"{books.accepted.count:,} messages: {books.handed.count - ACTORS:,} handled, {books.dead.count:,} dead letters, {lost} lost"
     )
@@ -284,7 +304,9 @@ def closed(books: Books, memory: list[int], took: float) -> list[str]:
         faults.append(f"of {books.asked} questions: {dict(books.outcomes)}")
     if books.reported != books.strikes:
         faults.append(f"{books.strikes} crashes, {books.reported} reported")
-    if late > early + ROOM:
+    if books.strikes >= STORM * CRASHES and rate < CRASHES / 2:
+        faults.append(f"only {rate:.0f} crashes a second, where {CRASHES} were to be")
+    if third and late > early + ROOM:
         faults.append(f"the memory grew from {early} to {late} bytes")
     return faults
 

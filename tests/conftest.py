@@ -42,10 +42,11 @@ settings.register_profile("dev", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
 # `mutants` is `ci` for tests that are expected to fail: that they do is enough, nobody asks for the smallest example.
 settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
+settings.register_profile("brief", settings.get_profile("ci"), max_examples=10)
 settings.register_profile(
     "nightly",
     deadline=None,
-    max_examples=2000,
+    max_examples=10_000,
     stateful_step_count=100,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -171,7 +171,11 @@ def test_an_annotation_that_leads_nowhere_is_an_error_at_child(behaviour: Any, e
         child(behaviour)
 
 
-@pytest.mark.parametrize("behaviour", [not_async, no_parameter, keyword_only, 3, "name", Note, Callable, None], ids=str)
+@pytest.mark.parametrize(
+    "behaviour",
+    [not_async, no_parameter, keyword_only, 3, "name", Note, Callable, None],
+    ids=lambda given: getattr(given, "__name__", str(given)),
+)
 def test_what_is_no_behaviour_is_refused(behaviour: Any) -> None:
     """With the line to write."""
     with pytest.raises(TypeError, match=r"write `async def behaviour\(ctx: Context\[Message\]\) -> None`"):

@@ -7,8 +7,6 @@ from typing import Any
 
 import anyio
 import pytest
-import trio
-import trio.testing
 
 from family import RETURN, held, member, members, names, until_restarted
 from rookery import (
@@ -25,14 +23,16 @@ from rookery import (
     open_system,
     supervisor,
 )
+from stepped import Backend, jumping
 from support import settle
 
 GROUPS = [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE]
 
 
-def in_virtual_time(main: Any) -> None:
-    """Run on trio, whose clock jumps when everybody sleeps."""
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """Time passes when everybody waits."""
+    return jumping(anyio_backend)
 
 
 # ---- rule 6
@@ -125,24 +125,21 @@ async def test_rule_7_a_temporary_child_that_a_siblings_failure_stops_stays_down
 # ---- rule 8
 
 
-def test_rule_8_restarts_are_counted_within_a_sliding_window() -> None:
+async def test_rule_8_restarts_are_counted_within_a_sliding_window() -> None:
     """On the loop's clock: as many as allowed within any ``per`` seconds are tolerated for ever, one more is not."""
     (a,) = members("a", [])
 
-    async def main() -> None:
-        async with open_system() as system:
-            top = await system.supervise(a, intensity=Intensity(2, per=10.0))
-            for number in range(20):
-                await trio.sleep(5.1)
-                await a.ref.send(ValueError(number))
-            await trio.sleep(1)
-            assert (a.ref.statistics().restarts, top.statistics().restarts) == (20, 0)
-            for number in range(2):
-                await a.ref.send(ValueError(f"too soon {number}"))
-            await trio.sleep(1)
-            assert top.statistics().restarts == 1
-
-    in_virtual_time(main)
+    async with open_system() as system:
+        top = await system.supervise(a, intensity=Intensity(2, per=10.0))
+        for number in range(20):
+            await anyio.sleep(5.1)
+            await a.ref.send(ValueError(number))
+        await anyio.sleep(1)
+        assert (a.ref.statistics().restarts, top.statistics().restarts) == (20, 0)
+        for number in range(2):
+            await a.ref.send(ValueError(f"too soon {number}"))
+        await anyio.sleep(1)
+        assert top.statistics().restarts == 1
 
 
 @pytest.mark.parametrize("strategy", Strategy)
@@ -396,56 +393,50 @@ async def test_references_are_valid_after_a_supervisors_own_restart(strategy: St
 # ---- rule 11
 
 
-def test_rule_11_backoff_delays_a_restart_and_never_blocks_the_supervisor() -> None:
+async def test_rule_11_backoff_delays_a_restart_and_never_blocks_the_supervisor() -> None:
     """By the growing, capped delays of its child; meanwhile siblings crash and restart, start and stop."""
     starts: list[float] = []
     diary: list[str] = []
 
     async def patient(ctx: Context[Any]) -> None:
-        starts.append(trio.current_time())
+        starts.append(anyio.current_time())
         await member(ctx, [])
 
-    async def main() -> None:
-        a = child(patient).options(backoff=Backoff(1.0, jitter=0.0, maximum=3.0, reset_after=100.0))
-        (b,) = members("b", diary)
-        async with open_system() as system:
-            top = await system.supervise(a, b, intensity=Intensity(100, per=60))
-            for number in range(4):
-                await a.ref.send(ValueError(number))
-            await trio.sleep(0.2)
-            await b.ref.send(ValueError())
-            await trio.sleep(0.2)
-            await top.spawn(member, diary, name="c")
-            await trio.sleep(0.1)
-            assert a.ref.state is ActorState.RESTARTING
-            assert diary == ["+b", "-b", "+b", "+c"]
-            await trio.sleep(1000)
-            await a.ref.send(ValueError("after a stable life"))
-            await trio.sleep(1.5)
-            assert a.ref.state is ActorState.RUNNING
-
-    in_virtual_time(main)
+    a = child(patient).options(backoff=Backoff(1.0, jitter=0.0, maximum=3.0, reset_after=100.0))
+    (b,) = members("b", diary)
+    async with open_system() as system:
+        top = await system.supervise(a, b, intensity=Intensity(100, per=60))
+        for number in range(4):
+            await a.ref.send(ValueError(number))
+        await anyio.sleep(0.2)
+        await b.ref.send(ValueError())
+        await anyio.sleep(0.2)
+        await top.spawn(member, diary, name="c")
+        await anyio.sleep(0.1)
+        assert a.ref.state is ActorState.RESTARTING
+        assert diary == ["+b", "-b", "+b", "+c"]
+        await anyio.sleep(1000)
+        await a.ref.send(ValueError("after a stable life"))
+        await anyio.sleep(1.5)
+        assert a.ref.state is ActorState.RUNNING
     gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert gaps == pytest.approx([1.0, 2.0, 3.0, 3.0, 1000.5 - 9.0 + 1.0])
 
 
-def test_rule_11_backoff_delays_a_group_restart_where_it_belongs() -> None:
+async def test_rule_11_backoff_delays_a_group_restart_where_it_belongs() -> None:
     """The others are down at once; the one with the delay comes after it, and those behind it then."""
     diary: list[str] = []
 
-    async def main() -> None:
-        a, c = members("ac", diary)
-        (b,) = members("b", diary, backoff=Backoff(10.0, jitter=0.0))
-        async with open_system() as system:
-            await system.supervise(a, b, c, strategy=Strategy.ONE_FOR_ALL)
-            held(diary)
-            await b.ref.send(ValueError())
-            await trio.sleep(9)
-            assert held(diary) == ["-b", "-c", "-a", "+a"]
-            await trio.sleep(2)
-            assert held(diary) == ["+b", "+c"]
-
-    in_virtual_time(main)
+    a, c = members("ac", diary)
+    (b,) = members("b", diary, backoff=Backoff(10.0, jitter=0.0))
+    async with open_system() as system:
+        await system.supervise(a, b, c, strategy=Strategy.ONE_FOR_ALL)
+        held(diary)
+        await b.ref.send(ValueError())
+        await anyio.sleep(9)
+        assert held(diary) == ["-b", "-c", "-a", "+a"]
+        await anyio.sleep(2)
+        assert held(diary) == ["+b", "+c"]
 
 
 @pytest.mark.parametrize("how", ["stop_child", "remove_child", "stop the supervisor", "leave the block"])

@@ -87,18 +87,20 @@ async def test_a_childs_crash_in_the_cleanup_leaves_the_block_through_its_owner(
 
 
 async def test_an_owner_that_has_returned_is_not_started_again_for_a_childs_cleanup() -> None:
-    """Its end was a normal one, and stays so; the child's crash is logged as any other."""
+    """Its end was a normal one, and stays so; what the child raised leaves the block in the end."""
     ends: list[str] = []
 
     async def owner(ctx: Context[int]) -> None:
         await ctx.spawn(clumsy, "child")
         ends.append("returned")
 
-    async with open_system() as system:
-        ref = await system.spawn(owner)
-        await ref.wait_stopped()
-        assert (ref.state, ref.statistics().last_crash) == (ActorState.STOPPED, None)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_system() as system:
+            ref = await system.spawn(owner)
+            await ref.wait_stopped()
+            assert (ref.state, ref.statistics().last_crash) == (ActorState.STOPPED, None)
     assert ends == ["returned"]
+    assert leaves(caught.value) == ["ValueError: child"]
 
 
 async def test_a_temporary_childs_crash_is_its_own_affair() -> None:

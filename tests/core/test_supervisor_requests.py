@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import anyio
@@ -669,3 +670,51 @@ async def test_a_child_spawns_a_sibling_once_it_is_ready() -> None:
             await settle()
             await checkpoint()
         assert [ref.path for ref in siblings] == ["/supervisor/x", "/supervisor/y"]
+
+
+async def test_requests_are_turned_away_by_a_supervisor_that_is_stopping() -> None:
+    """Nobody is started again, nobody is added; and what is no reference is named."""
+    diary: list[str] = []
+
+    async def asking(ctx: Context[Any]) -> None:
+        async for _ in ctx:
+            pass
+        for request in (top.restart_child(first.ref), top.spawn(child(asking))):
+            try:
+                await request
+            except ActorStopped as error:
+                diary.append(str(error))
+
+    first = child(asking).options(name="first")
+    async with open_system() as system:
+        top = await system.supervise(first)
+        with pytest.raises(
+            TypeError, match=r"restart_child\(\) takes the reference of a child.*`sup\.restart_child\(spec\.ref\)`"
+        ):
+            await top.restart_child(first)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="is a supervisor and receives nothing: pause its children"):
+            await top.pause()
+        top.stop_soon()
+        await top.wait_stopped()
+    assert diary == ["/supervisor is stopping and can have no more children"] * 2
+
+
+async def test_who_gives_up_again_and_again_is_told_in_full_only_once() -> None:
+    """Each level tells of the last failure below it, so that what leaves the block grows with the depth only."""
+    leaf: Any = child(crashing).options(name="leaf")
+    tree = leaf
+    for level in range(4):
+        tree = supervisor(tree, name=f"level-{level}", intensity=Intensity(1, per=60.0))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_system(intensity=Intensity(1, per=60.0)) as system:
+            await system.spawn(tree)
+            await anyio.sleep_forever()
+    text = "".join(traceback.format_exception(caught.value))
+    assert text.count("ArithmeticError: leaf") == 2, text
+    assert str(caught.value.exceptions[0]).endswith("the last crash: ArithmeticError('leaf')")
+
+
+async def crashing(ctx: Context[Any]) -> None:
+    """Once it is ready."""
+    ctx.ready()
+    raise ArithmeticError("leaf")

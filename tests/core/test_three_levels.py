@@ -207,6 +207,7 @@ class Cancellation:
         self.over = anyio.Event()
         self.done = 0
         self.hurries = False  # a native one while the tree is being stopped ends every grace
+        self._disturbs = False  # one came before the host did nothing but wait for the end of its tree
         self._tree = tree
         self._scopes = [anyio.CancelScope() for _ in range(times)]
         self._task: asyncio.Task[None] | None = None
@@ -227,6 +228,7 @@ class Cancellation:
 
     def now(self) -> None:
         """Cancel once more."""
+        self._disturbs |= not self._tree.leaving
         if self._task is None:
             self._scopes[self.done].cancel()
         else:
@@ -235,8 +237,15 @@ class Cancellation:
         self.done += 1
 
     def check(self) -> None:
-        """A native cancellation is raised in the end, whatever was going on."""
-        if self._task is not None:
+        """A cancellation arrives in the end where it belongs, whatever was going on.
+
+        Of scopes that is the outermost one that was cancelled; and none, if all that the host did was to wait for the
+        end of its tree, which a scope does not interrupt. A native one is raised even then.
+        """
+        if self._task is None:
+            caught = [scope for scope in self._scopes if scope.cancelled_caught]
+            assert caught == (self._scopes[self.done - 1 : self.done] if self._disturbs else [])
+        else:
             assert self._task.done()
             assert self._task.cancelled() == (self.done > 0)
 

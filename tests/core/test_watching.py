@@ -10,6 +10,7 @@ from rookery import (
     Actor,
     ActorRef,
     ActorStopped,
+    Backoff,
     Context,
     NotStarted,
     Restart,
@@ -18,6 +19,7 @@ from rookery import (
     child,
     open_system,
 )
+from rookery._core.context import incarnation_of
 from support import settle
 
 Event = Restarted | Terminated
@@ -156,23 +158,32 @@ async def test_what_the_last_incarnation_was_to_be_told_does_not_reach_the_next(
     assert told == [(2, Terminated(target, None))]
 
 
-async def test_only_restarts_or_ends_are_told_if_only_they_are_accepted() -> None:
-    """The annotation says what an actor wants to hear."""
+async def test_who_watches_has_to_accept_ends_and_is_told_of_restarts_if_it_accepts_them() -> None:
+    """A watch ends with the `Terminated`: whoever could not be told would take it for going on."""
     log: list[Any] = []
+    refused: list[str] = []
 
     async def ends_only(ctx: Context[Terminated], target: ActorRef[Any]) -> None:
         ctx.watch(target)
         async for item in ctx:
             log.append(item)  # noqa: PERF401  # one by one, as they come
 
+    async def restarts_only(ctx: Context[Restarted], target: ActorRef[Any]) -> None:
+        with pytest.raises(TypeError, match=r"/restarts_only watches /fragile.*Terminated") as caught:
+            ctx.watch(target)
+        refused.append(str(caught.value))
+        await ctx.receive()
+
     async with open_system() as system:
         target = await system.spawn(fragile)
         await system.spawn(ends_only, target)
+        await system.spawn(restarts_only, target)
         await target.send(ValueError())
         await settle()
         await target.stop()
         await settle()
     assert log == [Terminated(target, None)]
+    assert len(refused) == 1
 
 
 async def test_an_actor_that_has_ended_watches_nobody() -> None:
@@ -254,3 +265,37 @@ async def test_what_cannot_be_watched_is_refused() -> None:
         await system.spawn(listener)
         await system.spawn(Silent)
     assert len(errors) == 3
+
+
+async def test_who_has_ended_is_no_longer_held_by_its_watcher() -> None:
+    """A manager may watch any number of short lives."""
+    watchers: list[Any] = []
+
+    async def manager(ctx: Context[Event]) -> None:
+        watchers.append(incarnation_of(ctx))
+        for _ in range(5):
+            ref = await ctx.spawn(fragile)
+            ctx.watch(ref)
+            await ref.stop()
+            assert isinstance(await ctx.receive(), Terminated)
+        await ctx.receive()
+
+    async with open_system() as system:
+        await system.spawn(child(manager).options(restart=Restart.TEMPORARY))
+        await settle()
+        assert watchers[0]._watched == set()
+
+
+async def test_the_reason_of_a_restart_is_the_crash_also_if_its_delay_is_cut_short() -> None:
+    """A request ends the backoff; what was the reason stays the reason."""
+    log: list[Any] = []
+    crash = ValueError("reason")
+    async with open_system() as system:
+        spec = child(fragile).options(backoff=Backoff(1000.0))
+        top = await system.supervise(spec)
+        await system.spawn(watcher, log, spec.ref)
+        await spec.ref.send(crash)
+        await settle()
+        await top.restart_child(spec.ref)
+        await settle()
+        assert log == [Restarted(spec.ref, 2, crash)]

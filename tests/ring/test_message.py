@@ -48,7 +48,7 @@ class Spelled:
 ALL = [Add(1), Scaled(1, 2, 3), Based("x"), Spelled([1])]
 
 
-@pytest.mark.parametrize("message", ALL, ids=repr)
+@pytest.mark.parametrize("message", ALL, ids=lambda message: type(message).__name__)
 def test_is_a_slotted_attrs_class(message: object) -> None:
     """Nothing but attrs, and no attribute dictionary."""
     assert attrs.has(type(message))
@@ -56,7 +56,7 @@ def test_is_a_slotted_attrs_class(message: object) -> None:
     assert not dataclasses.is_dataclass(message)
 
 
-@pytest.mark.parametrize("message", ALL, ids=repr)
+@pytest.mark.parametrize("message", ALL, ids=lambda message: type(message).__name__)
 def test_has_the_standard_fields(message: ring.Message) -> None:
     """An id, an urgency and a correlation."""
     assert isinstance(message.message_id, UUID)

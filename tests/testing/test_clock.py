@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -24,14 +23,6 @@ HOUR = 3600.0
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     name, debug = request.param
     return virtual_clock(name, debug=debug)
-
-
-@pytest.fixture(autouse=True)
-def takes_no_time() -> Iterator[None]:
-    """Whatever hours pass in a test, they are not ours."""
-    began = time.perf_counter()
-    yield
-    assert time.perf_counter() - began < 20
 
 
 @message

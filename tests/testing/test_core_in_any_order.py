@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-FILES = ["test_mailbox.py", "test_channel.py", "test_lifecycle.py", "test_stopping.py"]
+FILES = [
+    "test_mailbox.py",
+    "test_channel.py",
+    "test_lifecycle.py",
+    "test_stopping.py",
+    "test_rules_exits.py",
+    "test_rules_stopping.py",
+    "test_supervisor_requests.py",
+    "test_group_asks.py",
+]
 
 
 def test_the_cores_tests_pass_in_another_order():

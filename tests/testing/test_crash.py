@@ -18,6 +18,7 @@ from rookery import (
     Restart,
     RestartIntensityExceeded,
     StartFailed,
+    WrongLoop,
     child,
     message,
     open_system,
@@ -171,6 +172,18 @@ async def test_an_actor_that_waits_for_its_restart_cannot_crash():
         await settle()
         with pytest.raises(NotStarted, match="/answering"):
             crash(ref, BOOM)
+
+
+async def test_a_crash_from_another_thread_is_refused():
+    """It would reach into a loop that runs; the error says how it is done from there."""
+    async with open_system() as system:
+        ref = await system.spawn(answering)
+        with pytest.raises(WrongLoop, match=r"`anyio\.from_thread\.run_sync\(crash, answering, error\)`"):
+            await anyio.to_thread.run_sync(crash, ref, BOOM)
+        assert await ref.ask(Ping()) == "pong"
+        await anyio.to_thread.run_sync(anyio.from_thread.run_sync, crash, ref, BOOM)
+        assert await ref.ask(Ping()) == "pong"
+        assert ref.statistics().restarts == 1
 
 
 async def test_what_is_no_exception_is_refused():

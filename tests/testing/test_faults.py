@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from rookery import (
@@ -113,6 +114,63 @@ async def test_a_start_fails(kind: Any):
         async with open_system() as system:
             with pytest.raises(StartFailed, match="no disk"):
                 await system.spawn(faults.wrap(spec))
+
+
+async def test_a_start_that_fails_passes_no_cleanup(kind: Any):
+    """There is nothing to clean up yet."""
+    spec, _use = kind
+    with (
+        pytest.raises(AssertionError, match=r"1 of 2 faults never fired: cleanup .* \(0 passed\)$"),
+        Faults() as faults,
+    ):
+        faults.at("start", error=ValueError("no disk"))
+        faults.at("cleanup")
+        async with open_system() as system:
+            with pytest.raises(StartFailed, match="no disk"):
+                await system.spawn(faults.wrap(spec))
+
+
+async def refusing(ctx: Context[Add]) -> None:
+    async for request in ctx:
+        ctx.fail(request, LookupError(request.a))
+
+
+async def test_a_fail_is_a_reply():
+    """It answers with its error, and is a point like any reply."""
+    with Faults() as faults:
+        faults.at("reply", nth=2)
+        async with open_system() as system:
+            ref = await system.spawn(faults.wrap(child(refusing)))
+            with pytest.raises(LookupError, match="1"):
+                await ref.ask(Add(1, 2), timeout=10)
+            with pytest.raises(ActorCrashed) as failed:
+                await ask(ref)
+            assert isinstance(failed.value.__cause__, InjectedFault)
+
+
+async def test_a_batch_is_lost_as_a_whole():
+    """Each of its messages is counted, and those beside the one that fails go with it."""
+    batches: list[list[str]] = []
+
+    async def patient(ctx: Context[str]) -> None:
+        ctx.ready()
+        await go.wait()
+        while True:
+            try:
+                batches.append(await ctx.receive_batch(3))
+            except InjectedFault:
+                batches.append([])
+
+    go = anyio.Event()
+    with Faults() as faults:
+        faults.at("receive", nth=5)
+        async with open_system() as system:
+            ref = await system.spawn(faults.wrap(child(patient)))
+            for text in "abcdefg":
+                await ref.send(text)
+            go.set()
+            await settle()
+    assert batches == [["a", "b", "c"], [], ["g"]]
 
 
 async def test_a_restart_fails(kind: Any):

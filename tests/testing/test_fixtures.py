@@ -35,9 +35,10 @@ def run(pytester: pytest.Pytester):
     """Run tests that are given as text."""
     pytester.makeconftest(CONFTEST)
 
-    def run(tests: str, *arguments: str) -> pytest.RunResult:
+    def run(tests: str, *arguments: str, within: float = 60.0) -> pytest.RunResult:
+        """In a process of their own, which ends within so many seconds."""
         pytester.makepyfile(HEAD + textwrap.dedent(tests))
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=within)
 
     return run
 
@@ -57,6 +58,32 @@ def test_a_system_is_open_in_the_test_and_closed_after_it(run):
             assert [ref.state.value for ref in opened] == ["stopped", "stopped"]
     """)
     result.assert_outcomes(passed=3)
+
+
+def test_a_system_that_gives_up_leaves_the_test_running(run):
+    """Why it did is an error when the test is over, and the tests after it have systems of their own."""
+    result = run(
+        """
+        async def crashing(ctx: Context[str]):
+            async for text in ctx:
+                raise ValueError(text)
+
+        async def test_gives_up(no_leaks, system):
+            ref = await system.spawn(crashing)
+            for _ in range(4):
+                await ref.send("boom")
+            await ref.wait_stopped()
+            await anyio.sleep(0)
+            with pytest.raises(rookery.ActorStopped):
+                await ref.send("more")
+
+        async def test_after_it(no_leaks, system):
+            await system.spawn(crashing)
+    """,
+        within=60,
+    )
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_gives_up*", "*RestartIntensityExceeded*"])
 
 
 def test_probes_live_in_the_systems_tree(run):
@@ -95,6 +122,52 @@ def test_a_leak_is_an_error_of_its_test(run):
     result.stdout.fnmatch_lines(["*AssertionError: 1 tasks outlive their block: lingering"])
 
 
+def test_a_test_that_is_not_async_may_ask_for_all(run):
+    """Between others, as where a whole module does."""
+    result = run("""
+        from rookery._core._parking import seen_through
+        pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks", "shuffled")]
+
+        async def test_one(system): pass
+
+        def test_sync(shuffled):
+            async def order():
+                return seen_through.get()
+
+            assert anyio.run(order) == shuffled._see
+
+        async def test_two(system): pass
+
+        def test_nothing_is_left():
+            pass
+
+        @pytest.fixture(scope="session", autouse=True)
+        def gone():
+            yield
+            assert seen_through.get() is None
+    """)
+    result.assert_outcomes(passed=6)
+
+
+def test_what_is_shared_by_tests_is_no_leak_of_the_first(run):
+    """A fixture of the module is set up before the check, and outlives it."""
+    result = run("""
+        @pytest.fixture(scope="module", params=["trio", "asyncio"])
+        def anyio_backend(request):
+            return request.param
+
+        @pytest.fixture(scope="module")
+        async def shared():
+            async with open_system() as system:
+                yield system
+
+        async def test_one(no_leaks, shared): pass
+
+        async def test_two(no_leaks, system, shared): pass
+    """)
+    result.assert_outcomes(passed=4)
+
+
 ORDER = r"(?m)^E +AssertionError: order (\[.*\])"
 
 FAILING = """
@@ -121,9 +194,9 @@ def test_a_failure_shows_the_seed_and_the_seed_replays_it(run):
     orders = re.findall(ORDER, first)
     assert len(seeds) == len(orders) == 2
     assert any(order != str(list(range(8))) for order in orders)
-    for seed, order in zip(seeds, orders, strict=True):
+    for loop, seed in enumerate(seeds):
         again = run(FAILING, f"--rookery-seed={seed}").stdout.str()
-        assert order in re.findall(ORDER, again)
+        assert re.findall(ORDER, again)[loop] == orders[loop]
 
 
 def test_a_test_that_passes_shows_no_seed(run):

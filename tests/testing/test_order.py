@@ -83,6 +83,15 @@ async def test_one_seed_makes_one_history():
         assert await history_of(7) == first
 
 
+async def test_an_order_that_is_entered_again_begins_anew():
+    """One object, one history."""
+    shuffle, histories = shuffled(7), [list[Any](), list[Any]()]
+    for history in histories:
+        with shuffle:
+            await busy(history)
+    assert histories[0] == histories[1] == await history_of(7)
+
+
 async def test_other_seeds_make_other_histories():
     """The order of wake-ups is free within what rookery promises, and the seed chooses it."""
     histories = {tuple(await history_of(seed)) for seed in range(10)}
@@ -350,6 +359,15 @@ async def test_settling_waits_for_callbacks_of_callbacks(anyio_backend_name: str
     loop.call_soon(loop.call_soon, done.append, "done")
     await settle()
     assert done == ["done"]
+
+
+async def test_two_that_settle_do_not_wait_for_each_other():
+    """Both are done when the others rest."""
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(settle)
+            await settle()
 
 
 async def test_settling_waits_for_what_is_pending():

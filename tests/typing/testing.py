@@ -40,6 +40,8 @@ async def probes(system: System) -> None:
     assert_type(await probe.expect(Note), Note)
     assert_type(await probe.expect(Note("a")), Note)
     assert_type(await probe.expect(is_note), Note | Add)
+    assert_type(await probe.expect(Note | Add), Note | Add)
+    assert_type(await probe.expect((Note,)), Note)
     request = await probe.expect(Add)
     probe.answer(request, 3)
     probe.answer(request, "3")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]

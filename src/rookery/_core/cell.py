@@ -153,6 +153,8 @@ class Cell:
         self._incarnation = None
         if how.crash is not None:
             self.last_crash = how.crash
+        if self._watchers is not None:
+            self._watchers.reason = how.crash
         if interrupt is not None:
             self.engine.interrupt(interrupt)
         self.engine.tell("exited", self.ref, self.incarnations, how.crash)
@@ -161,19 +163,17 @@ class Cell:
     def nobody_receives(self, crash: Exception | None) -> None:
         """The behaviour and its tasks are over; its children have yet to end, and may be waiting for it.
 
-        Whoever is sure to wait in vain is told now: everybody if no other incarnation follows, else the askers
-        among its own descendants, because their end is what the next incarnation waits for.
+        Whoever is sure to wait in vain is told now: everybody if no other incarnation follows, else those among its own
+        descendants, because their end is what the next incarnation waits for.
         """
         again = self.state is ActorState.RESTARTING or self.spec.settings.restart.applies(crashed=crash is not None)
         if self.state is ActorState.STOPPING or not again:
             self._turn_everyone_away()
-        elif self.children is not None:  # without them nobody asks from below: spare a look through the mailbox
-            self._turn_away(self.mailbox.withdraw(self._asked_from_below))
+        elif self.children is not None:  # without them nobody waits from below: spare a look through the mailbox
+            self.end_vain_waits()
 
-    def will_restart(self, how: Exit) -> None:
+    def will_restart(self) -> None:
         """Another incarnation follows."""
-        if self._watchers is not None:
-            self._watchers.reason = how.crash
         if self.state is not ActorState.RESTARTING:
             self._happen(LifeEvent.RETRY)
 
@@ -436,18 +436,30 @@ class Cell:
             self.dead_letter(item.request if isinstance(item, Ask) else item, Reason.UNREAD, priority)
 
     def begins_after(self, asker: Cell) -> bool:
-        """Whether that actor has to end before the next incarnation begins, so that it cannot wait for its answer."""
+        """Whether that actor has to end before the next incarnation begins, so that it cannot wait for that."""
+        if asker.engine is not self.engine:
+            return False
         if self._incarnation is not None and self._incarnation.over and asker.path.startswith(f"{self.path}/"):
             return True
         return self.state is ActorState.RESTARTING and self.owner.awaits_end_of(asker.path)
 
-    def turn_away(self, ask: Ask) -> None:
-        """Take a request out of the queue; its asker is told."""
-        self._turn_away(self.mailbox.withdraw(lambda item: item is ask))
+    @uninterrupted
+    def end_vain_waits(self) -> None:
+        """Tell whoever waits for the next incarnation, for room or an answer, and has to end before that begins."""
+        self.mailbox.refuse(self._why_not_wait)  # before the requests leave, which makes room
+        if len(self.mailbox):
+            self._turn_away(self.mailbox.withdraw(self._asked_in_vain))
 
-    def _asked_from_below(self, item: object) -> bool:
+    def _why_not_wait(self, sender: Cell) -> ActorStopped | None:
+        if not self.begins_after(sender):
+            return None
+        return ActorStopped(
+            f"{self.path} does not go on before {sender.path} has ended, which so cannot wait for room in its mailbox"
+        )
+
+    def _asked_in_vain(self, item: object) -> bool:
         asker = item.asker if isinstance(item, Ask) else None
-        return asker is not None and asker.path.startswith(f"{self.path}/")
+        return asker is not None and self.begins_after(asker)
 
     def _stopped(self) -> ActorStopped:
         state = self.state.value if self.state is ActorState.STOPPING or self.state in FINAL else "ending"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, assert_never, final
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast, final
+
+import anyio
 
 from .._model.directives import AbortStart, AllDown, AllReady, Finish, Forget, GiveUp, Keep, Start, Stop
 from .._model.errors import (
@@ -16,7 +18,7 @@ from .._model.errors import (
     StartFailed,
     UnknownActor,
 )
-from .._model.lifecycle import FINAL
+from .._model.lifecycle import FINAL, ActorState
 from .._model.restart import Restart
 from .._model.supervision import Supervision
 from .._model.wording import brief
@@ -24,21 +26,24 @@ from ._parking import uninterrupted
 from .cell import Cell
 from .crash_report import decided, log_crash
 from .own_loop import check_own_loop
-from .ref import bind, cell_of
+from .ref import ActorRef, bind, cell_of
 from .spec import as_spec
 from .supervisor import Supervising, supervisor
 from .waiting import Latch
 from .within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from .._model.directives import Directive, Exit
     from .._model.options import SupervisorOptions
     from .engine import Engine
-    from .ref import ActorRef
     from .spec import ChildSpec
     from .supervisor import SupervisorRef
+
+
+KEPT_ERRORS: Final = 100
+"""How many errors of children that were being stopped are kept until somebody raises them; all of them are logged."""
 
 
 @final
@@ -74,7 +79,7 @@ class Children:
         """
         self.path: Final = path
         self.down: Final = Latch(engine.loop)
-        self.stop_errors: Final[list[Exception]] = []
+        self.stop_errors: Final[deque[Exception]] = deque(maxlen=KEPT_ERRORS)
         self._engine = engine
         self._options = options
         self._policy: Supervision[ActorRef[Any]] = Supervision(
@@ -93,6 +98,10 @@ class Children:
         self._todo: deque[Directive[ActorRef[Any]]] = deque()
         self._busy = False
         self._hurried = False
+        self._group = self._policy.leaving  # the one whose waits were ended last
+        self._starters: dict[
+            anyio.CancelScope, Cell
+        ] = {}  # who waits for a start here, though it is a child or below one
 
     @property
     def cells(self) -> list[Cell]:
@@ -106,7 +115,7 @@ class Children:
         """Start a child and wait until it is ready; see `Spawner.spawn`."""
         cell = self._admit(as_spec(behaviour, args, name))
         try:
-            await cell.started.wait()
+            await self._until_started(cell.started, "spawn", cell)
         except BaseException:
             cell.abandon_start()
             raise
@@ -134,9 +143,12 @@ class Children:
     def _admit(self, spec: ChildSpec[Any]) -> Cell:
         check_own_loop(self._engine.loop, self.path, "run(system.spawn, behaviour)")
         if self._policy.stopping:
-            raise ActorStopped(f"{self.path} is stopping and can have no more children")
+            how = "is stopping" if self._failure is None else "has given up its own"
+            raise ActorStopped(f"{self.path} {how} and can have no more children")
         if self._policy.turn is not None:
             self._refuse_deadlock(f"spawn {spec.name}")
+        if self._policy.leaving:
+            self._refuse_leaving("spawn", spec.name)
         settings = spec.settings
         if settings.significant:
             self._options.auto_shutdown.check_significant(settings.restart)
@@ -185,6 +197,40 @@ class Children:
                 f"can {what}: call `ctx.ready()` first"
             )
 
+    def _refuse_leaving(self, what: str, name: str) -> None:
+        """A child that has to go before anybody starts cannot itself wait for a start; nor can an actor below it."""
+        inside = self._inside()
+        if inside is not None and not self._policy.stopping and self.awaits_end_of(inside.path):
+            raise self._cannot_wait(inside, what, name)
+
+    def _inside(self) -> Cell | None:
+        """The actor whose code is running, if that is one of the children or lives below one."""
+        inside = within_actor.get()
+        if inside is None or inside.engine is not self._engine or not inside.path.startswith(self._prefix):
+            return None
+        return inside
+
+    def _cannot_wait(self, inside: Cell, what: str, name: str) -> ActorStopped:
+        return ActorStopped(
+            f"{inside.path} is stopped because it, or who is above it, is restarted with its siblings, and {self.path} can "
+            f"{what} {name} only after that: do so from the next incarnation"
+        )
+
+    def _until_started(self, started: Latch, what: str, cell: Cell) -> Awaitable[None]:
+        inside = self._inside()
+        return started.wait() if inside is None else self._wait_from_inside(started, inside, what, cell.name)
+
+    async def _wait_from_inside(self, started: Latch, inside: Cell, what: str, name: str) -> None:
+        """Wait for a start until who waits has to go before that."""
+        with anyio.CancelScope() as scope:
+            self._starters[scope] = inside
+            try:
+                await started.wait()
+            finally:
+                del self._starters[scope]
+        if scope.cancelled_caught:
+            raise self._cannot_wait(inside, what, name)
+
     # ---- requests
 
     @uninterrupted
@@ -192,18 +238,23 @@ class Children:
         """Start one child again and wait until it is ready; see `SupervisorRef.restart_child`."""
         cell = self._own(ref, "restart_child")
         cell.refuse_from_within()
+        if self._policy.stopping:
+            raise ActorStopped(f"{self.path} is stopping and starts nobody again")
         self._refuse_deadlock(f"restart {cell.name}")
+        self._refuse_leaving("restart", cell.name)
         directives = self._policy.restart(ref)
         if cell.state in FINAL:  # a new life, which may have to wait for its turn
             cell = self._have(cell.spec, cell.name)
         started = cell.await_start()
         self._carry_out(directives)
-        await started.wait()
+        await self._until_started(started, "restart", cell)
         _check_started(cell)
 
     async def supervise(self, specs: tuple[ChildSpec[Any], ...], **options: Any) -> SupervisorRef:
         """Start a supervisor as a child; see `Spawner.supervise`."""
         spec = supervisor(*specs, **options)
+        for each in specs:
+            _check_free(each)
         await self.spawn(spec, (), None)
         return spec.ref
 
@@ -224,6 +275,8 @@ class Children:
 
     def _own(self, ref: ActorRef[Any], call: str) -> Cell:
         check_own_loop(self._engine.loop, self.path, f"run(sup.{call}, ref)")
+        if not isinstance(ref, ActorRef):
+            raise TypeError(f"{call}() takes the reference of a child, got {brief(ref)}: write `sup.{call}(spec.ref)`")
         if not self._policy.has(ref):
             raise UnknownActor(f"{call}(): {ref!r} is not a child of {self.path}; `sup.children()` are")
         return _cell(ref)
@@ -242,12 +295,18 @@ class Children:
         now = self._engine.loop.now()
         directives = self._policy.exited(cell.ref, how, now, random.random())
         if how.crash is None:
-            self._carry_out(directives)
+            self._follow(directives)
             return
         incarnation, decision = cell.incarnations, decided(cell, directives)
         self._engine.tell("crashed", cell.ref, incarnation, how.crash, decision)
-        self._carry_out(directives)
+        self._follow(directives)
         log_crash(cell, incarnation, how, decision)  # last: a handler is somebody else's code, and may raise
+
+    def _follow(self, directives: list[Directive[ActorRef[Any]]]) -> None:
+        """Do what follows from an exit, which alone can have a group restarted."""
+        self._carry_out(directives)
+        if self._policy.leaving is not self._group:
+            self._end_vain_waits()
 
     def _keep_stop_error(self, cell: Cell, crash: Exception) -> None:
         """A child crashed while all are being stopped: secondary to whatever else happened, and not lost.
@@ -255,8 +314,13 @@ class Children:
         An `ActorStopped` follows from the stop itself: the child used one that was stopped before it.
         """
         _, own = ExceptionGroup("", [crash]).split(ActorStopped)
-        if own is not None and cell.spec.settings.restart is not Restart.TEMPORARY:
-            self.stop_errors.append(crash)
+        if own is not None:
+            self.keep_stop_errors(cell, [crash])
+
+    def keep_stop_errors(self, cell: Cell, errors: Iterable[Exception]) -> None:
+        """To be raised when this owner ends: what a child, or somebody below it, raised while it was stopped."""
+        if cell.spec.settings.restart is not Restart.TEMPORARY:
+            self.stop_errors.extend(errors)
 
     # ---- stopping
 
@@ -302,8 +366,8 @@ class Children:
             case Stop(ref, for_good):
                 cell = _cell(ref)
                 cell.begin_stop(for_good=for_good)
-                if not for_good:
-                    self._end_asks_from(cell)
+                if not for_good and self._policy.leaving:
+                    cell.end_vain_waits()
                 if self._hurried:
                     cell.cancel()
             case Finish(ref, how):
@@ -311,8 +375,8 @@ class Children:
                     cell.finish(how)
             case Forget(ref):
                 del self._names[_cell(ref).name]
-            case Keep(ref, how):
-                _cell(ref).will_restart(how)
+            case Keep(ref):
+                _cell(ref).will_restart()
             case GiveUp(crashes):
                 self._failure = self._giving_up(crashes)
             case AbortStart(ref, how):
@@ -340,12 +404,19 @@ class Children:
         """Whether whoever is restarted here begins only after that actor has ended: it has to go, or lives below who has."""
         return any(f"{path}/".startswith(f"{_cell(ref).path}/") for ref in self._policy.leaving)
 
-    def _end_asks_from(self, cell: Cell) -> None:
-        """What a child that has to go, or an actor below it, has asked of a sibling that begins again only afterwards."""
-        for each in (cell, *descendants(cell.children)):
-            ask = each.asking
-            if ask is not None and ask.target.owner is self and ask.target.begins_after(each):
-                ask.target.turn_away(ask)
+    def _end_vain_waits(self) -> None:
+        """A group has to go: whoever of it, or below it, waits for a child that begins again only afterwards is told.
+
+        For children that are told to stop later, that follows their `Stop`.
+        """
+        self._group = self._policy.leaving
+        if self._group and not self._policy.stopping:
+            for cell in self.cells:
+                if cell.state is ActorState.RESTARTING:
+                    cell.end_vain_waits()
+            for scope, inside in self._starters.items():
+                if self.awaits_end_of(inside.path):
+                    scope.cancel()
 
     def _all_down(self) -> None:
         self.down.set()
@@ -354,11 +425,11 @@ class Children:
 
     def _giving_up(self, crashes: tuple[Exception, ...]) -> RestartIntensityExceeded:
         limit = self._options.intensity
-        last = f"; the last crash: {brief(crashes[-1])}" if crashes else ""
+        last = f"; the last crash: {brief(_innermost(crashes[-1]))}" if crashes else ""
         failure = RestartIntensityExceeded(
             f"children of {self.path} needed more than {limit.max_restarts} restarts in {limit.per} s{last}"
         )
-        failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", crashes) if crashes else None
+        failure.__cause__ = ExceptionGroup(f"crashes under {self.path}", _told_once(crashes)) if crashes else None
         return failure
 
 
@@ -375,11 +446,27 @@ def _cell(ref: ActorRef[Any]) -> Cell:
     return cell
 
 
+def _told_once(crashes: Sequence[Exception]) -> list[Exception]:
+    """Of supervisors that gave up, the last one only says why: else each level would multiply the one below it."""
+    return [*map(_without_cause, crashes[:-1]), crashes[-1]]
+
+
+def _without_cause(crash: Exception) -> Exception:
+    return RestartIntensityExceeded(*crash.args) if isinstance(crash, RestartIntensityExceeded) else crash
+
+
+def _innermost(crash: Exception) -> Exception:
+    """What made a supervisor give up, or one below it."""
+    while isinstance(crash, RestartIntensityExceeded) and crash.__cause__ is not None:
+        crash = cast("ExceptionGroup[Exception]", crash.__cause__).exceptions[-1]
+    return crash
+
+
 def _check_started(cell: Cell) -> None:
     """Raise `StartFailed` if it did not start."""
     error = cell.start_error
     if isinstance(error, StartFailed) and isinstance(cell.spec.behaviour, Supervising):
-        raise error  # it says which child did not, and why
+        raise StartFailed(*error.args) from error.__cause__  # it says which child did not, and why
     if error is not None:
         raise StartFailed(f"{cell.path} did not start: {brief(error)}") from error
 

@@ -89,6 +89,7 @@ class Context(Spawner, Generic[M_co]):
         """
         if not self._incarnation.receiving:
             self._incarnation.begin_receiving()
+        self._incarnation.in_hand = None
         while True:
             message = self._handed(self._mailbox.get_nowait())
             if message is not NOTHING:
@@ -266,7 +267,10 @@ class Context(Spawner, Generic[M_co]):
 
     @property
     def incarnation(self) -> int:
-        """1 for the first run of this actor, 2 after its first restart, and so on."""
+        """1 for the first run of this actor, 2 after its first restart, and so on.
+
+        A child that had ended, and that its supervisor starts again, begins a new life with 1.
+        """
         return self._incarnation.number
 
     @property

@@ -10,6 +10,7 @@ from .._model.lifecycle import FINAL
 from .._model.options import SupervisorOptions
 from ._parking import interruptible, stack_of, uninterrupted
 from .departure import departure
+from .ref import watched_by
 from .reply import EMPTY
 from .waiting import Latch
 from .watching import Terminated
@@ -175,6 +176,8 @@ class Incarnation:
 
     def hear(self, event: WatchEvent) -> None:
         """Something happened to an actor that this one watches."""
+        if self._watched is not None and isinstance(event, Terminated):
+            self._watched.discard(watched_by(event.ref))
         if self.cell.accepts(type(event)):
             self.cell.mailbox.tell(event)
 
@@ -212,6 +215,7 @@ class Incarnation:
         """Not because this incarnation stopped them."""
         if failure is not None:
             self.crash(failure)
+            self._failures = (failure, *self._failures[:-1])  # whatever the behaviour made of it comes after it
         else:
             self.become_ready()  # what has come to its end has started
             self._scope.cancel()
@@ -275,6 +279,8 @@ class Incarnation:
             self._pierced(await self._children.down.outlast(self._children.hurry))
             if self._failures or self.cell.stop_asked:
                 self._aftermath = tuple(self._children.stop_errors)
+            else:  # it has ended well, and is not started again for what its children did then
+                self.cell.owner.keep_stop_errors(self.cell, self._children.stop_errors)
 
     def _pierced(self, error: BaseException | None) -> None:
         if error is not None:

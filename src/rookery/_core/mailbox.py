@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, assert_never, final
 
 from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, WouldBlock
@@ -12,13 +12,15 @@ from .._model.messages import DEFAULT_PRIORITY
 from .._model.overflow import Overflow, Verdict, at_capacity
 from .._model.queue import SYSTEM, PriorityQueue
 from ._parking import uninterrupted
-from .waiting import WaitingLine
+from .waiting import Place, WaitingLine
+from .within import within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._parking import Loop
-    from .deadlines import Deadlines
+    from .cell import Cell
+    from .deadlines import Alarm, Deadlines
     from .turn import Turn
 
 T = TypeVar("T")
@@ -45,7 +47,8 @@ class Mailbox(Generic[T]):
     on purpose), and their messages would stand in that order. A receiver is granted nothing in particular, and
     looks again when it has resumed.
 
-    The two ends are closed separately: `close` turns senders away, `halt` turns receivers away.
+    The two ends are closed separately: `close` turns senders away, `halt` turns receivers away. `refuse` turns away only
+    who would have to wait for room, and only chosen ones.
     """
 
     __slots__ = (
@@ -60,6 +63,7 @@ class Mailbox(Generic[T]):
         "_overflow",
         "_queue",
         "_receivers",
+        "_refusal",
         "_senders",
         "_turn",
         "dropped",
@@ -88,9 +92,10 @@ class Mailbox(Generic[T]):
         self._overflow = overflow
         self._discard = discard
         self._queue: PriorityQueue[T] = PriorityQueue()
-        self._senders: WaitingLine | None = None  # made by the first that is blocked
+        self._senders: WaitingLine | None = None  # made by the first that is blocked, as is the next
         self._receivers = WaitingLine(loop)
-        self._blocked = 0  # senders that wait for room, the one that was granted some included
+        self._blocked: dict[_Sender, None] | None = None  # who waits for room, the one that was granted some included
+        self._refusal: Callable[[Cell], Exception | None] | None = None
         self._granted = False  # whether one of them was granted a place and has not resumed yet
         self._held = False
         self._closed: Callable[[], Exception] | None = None
@@ -109,7 +114,7 @@ class Mailbox(Generic[T]):
     @property
     def blocked_senders(self) -> int:
         """How many tasks wait for room."""
-        return self._blocked
+        return len(self._blocked or ())
 
     @property
     def held(self) -> bool:
@@ -166,7 +171,7 @@ class Mailbox(Generic[T]):
 
         Raises:
             MailboxFull: under ``Overflow.REJECT``, when full.
-            Exception: what `close` was given, once closed.
+            Exception: what `close` was given, once closed; what `refuse` was given, if this sender is refused.
         """
         if self._turn.over:
             await self._turn.give_way()
@@ -175,24 +180,41 @@ class Mailbox(Generic[T]):
         if self._has_room() or self._make_room(item, priority, wait=True):
             self._push(item, priority)
         elif self._overflow is Overflow.BLOCK:
-            self._blocked += 1
-            try:
-                in_time = await self._stand_in_line(deadline, deadlines)
-            finally:
-                self._blocked -= 1
-            if not in_time:
+            if not await self._stand_in_line(deadline, deadlines):
                 return False
             self._use_place(item, priority)
         return True
 
     async def _stand_in_line(self, deadline: float, deadlines: Deadlines | None) -> bool:
         """Wait to be granted a place; False if the time ran out first."""
-        if self._senders is None:
-            self._senders = WaitingLine(self._turn.loop)
-        if deadlines is not None:
-            return await self._senders.wait_until(deadline, deadlines, self._give_place_back)
-        await self._senders.wait(self._give_place_back)
-        return True
+        actor = within_actor.get()
+        if (refusal := self._why_not(actor)) is not None:
+            raise refusal
+        if self._senders is None or self._blocked is None:
+            self._senders, self._blocked = WaitingLine(self._turn.loop), {}
+        sender = _Sender(Place(self._senders), actor)
+        self._blocked[sender] = None
+        alarm = None if deadlines is None else deadlines.at(deadline, sender.place.vacate)
+        try:
+            granted = await sender.place.wait(self._give_place_back)
+        finally:
+            self._leave_line(sender, alarm)
+        if sender.refusal is not None:
+            if granted:
+                self._give_place_back()
+            try:
+                raise sender.refusal
+            finally:
+                del sender  # an error's traceback holds this frame, and this frame would hold the error
+        return granted
+
+    def _leave_line(self, sender: _Sender, alarm: Alarm | None) -> None:
+        assert self._blocked is not None, "whom it is one of"
+        del self._blocked[sender]
+        if alarm is not None:
+            alarm.cancel()
+        if sender.place.vacated:  # newcomers stood in line behind it until now, even if there was room
+            self._offer_place()
 
     @uninterrupted
     def put_nowait(self, item: T, priority: int = DEFAULT_PRIORITY) -> None:
@@ -217,6 +239,26 @@ class Mailbox(Generic[T]):
         self._closed = why
         if self._senders is not None:
             self._senders.grant_all()
+
+    @uninterrupted
+    def refuse(self, why_not: Callable[[Cell], Exception | None]) -> None:
+        """Have chosen actors wait for room no more, from now on, their tasks that are blocked included.
+
+        What fits into the mailbox is still accepted from them.
+
+        Args:
+            why_not: Makes the exception that the code of an actor gets; None for an actor that may wait. It is asked
+                each time.
+        """
+        self._refusal = why_not
+        for sender in self._blocked or ():
+            sender.refusal = sender.refusal or self._why_not(sender.actor)
+            if sender.refusal is not None:
+                sender.place.vacate()
+
+    def _why_not(self, actor: Cell | None) -> Exception | None:
+        """Why the code of this actor may not wait for room; None if it may."""
+        return None if self._refusal is None or actor is None else self._refusal(actor)
 
     # ---- the receivers' end
 
@@ -420,3 +462,15 @@ class Mailbox(Generic[T]):
     def _drop(self, item: T, priority: int, reason: Reason) -> None:
         self.dropped += 1
         self._discard(item, priority, reason)
+
+
+@final
+class _Sender:
+    """Somebody who waits for room."""
+
+    __slots__ = ("actor", "place", "refusal")
+
+    def __init__(self, place: Place, actor: Cell | None) -> None:
+        self.place: Final = place
+        self.actor: Final = actor  # in whose code it happens
+        self.refusal: Exception | None = None  # what it gets instead of room

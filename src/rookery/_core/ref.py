@@ -38,7 +38,7 @@ class Askable(Protocol[M_co, R_co]):
 
 @attrs.frozen
 class ActorStatistics:
-    """An actor at one moment.
+    """An actor at one moment. What is counted begins anew when a child that had ended is started again.
 
     Attributes:
         state: Where it is in its life.

@@ -64,7 +64,8 @@ class Spawner(ABC):
         """Start an actor and wait until it is ready.
 
         An actor is ready when it first receives, when it calls ``ctx.ready()``, or when it has returned; one of
-        an `Actor` class when its ``on_start`` has returned. If this call is cancelled, the actor is cancelled with it.
+        an `Actor` class when its ``on_start`` has returned. A new child of a supervisor that is restarting a group waits
+        for its turn, and for their backoff. If this call is cancelled, the actor is cancelled with it.
 
         Args:
             behaviour: An async function whose first parameter is the context, an `Actor` class, or a spec made by

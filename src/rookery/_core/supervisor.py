@@ -105,10 +105,20 @@ class SupervisorRef(ActorRef[Never], Spawner):
         """
         await self._family().remove(ref)
 
+    async def pause(self) -> None:
+        """Refused: a supervisor receives nothing that could be held back.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self.name} is a supervisor and receives nothing: pause its children, `sup[spec].pause()`")
+
     def _family(self) -> Children:
         cell = self._on_loop()
         if cell.children is None:
             raise ActorStopped(f"{cell.path} is {cell.state.value} and has no children")
+        if cell.stop_asked:
+            raise ActorStopped(f"{cell.path} is {cell.state.value} and can have no more children")
         return cell.children
 
 

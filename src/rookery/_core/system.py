@@ -170,7 +170,7 @@ class _SystemBlock:
         engine.deadlines.close()
         if pierced is not None:
             errors.append(pierced)
-        return await self._leave(_combined(self._name, engine.failures, errors, engine.root.stop_errors))
+        return await self._leave(_combined(self._name, engine.failures, errors, [*engine.root.stop_errors]))
 
     async def _leave(self, error: BaseException | None) -> bool | None:
         """Leave the nursery, which is empty by now, with this error, and take its wrapping off again."""

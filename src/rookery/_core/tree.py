@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def render(title: str, root: Children) -> str:
-    """One line for each live actor, indented below its parent.
+    """One line for each actor that its parent knows, indented below that; static children also when they have ended.
 
     ::
 

@@ -63,24 +63,12 @@ class WaitingLine:
         Returns:
             False if the time ran out first; the task has then left the line.
         """
-        spot = self.join()
-        gave_up = False
-
-        def give_up() -> None:
-            nonlocal gave_up
-            gave_up = self.leave(spot)
-            spot.wake()
-
-        alarm = deadlines.at(deadline, give_up)
+        place = Place(self)
+        alarm = deadlines.at(deadline, place.vacate)
         try:
-            await spot.park()
-        except BaseException:
-            if not (gave_up or self.leave(spot)):
-                pass_on()
-            raise
+            return await place.wait(pass_on)
         finally:
             alarm.cancel()
-        return not gave_up
 
     @uninterrupted
     def grant(self) -> bool:
@@ -121,6 +109,41 @@ class WaitingLine:
             return False
         del self._behind[spot]
         return True
+
+
+@final
+class Place:
+    """One task's place in a line, which others can have it leave without a grant."""
+
+    __slots__ = ("_line", "_spot", "vacated")
+
+    def __init__(self, line: WaitingLine) -> None:
+        """Step into the line, for a task that waits next."""
+        self._line = line
+        self._spot = line.join()
+        self.vacated = False  # and the task was woken for that
+
+    @uninterrupted
+    async def wait(self, pass_on: Callable[[], object]) -> bool:
+        """Stand there until granted, or until it is to leave; if cancelled, as `WaitingLine.wait`.
+
+        Returns:
+            False if it had to leave.
+        """
+        try:
+            await self._spot.park()
+        except BaseException:
+            if not (self.vacated or self._line.leave(self._spot)):
+                pass_on()
+            raise
+        return not self.vacated
+
+    @uninterrupted
+    def vacate(self) -> None:
+        """Have the task leave the line. Nothing happens if it was granted before, or has left."""
+        if self._line.leave(self._spot):
+            self.vacated = True
+            self._spot.wake()
 
 
 @final

@@ -14,7 +14,7 @@ class ActorState(Enum):
     STARTING = "starting"
     """Its task runs, and it is not ready yet."""
     RUNNING = "running"
-    """It receives messages."""
+    """It receives messages; or its behaviour is over, and its children are being stopped."""
     PAUSED = "paused"
     """It is running, and its mailbox hands out nothing."""
     RESTARTING = "restarting"

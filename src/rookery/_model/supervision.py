@@ -148,9 +148,10 @@ class Supervision(Generic[C]):
             ValueError: if that is not possible, saying why.
         """
         state = self._restartable(child)
+        state.delay = 0.0
         if state.phase is Phase.WAITING or state.next is Next.AGAIN:
             return []  # it is about to start as it is
-        state.awaited, state.delay = True, 0.0
+        state.awaited = True
         if state.phase is Phase.LIVE:
             state.next = Next.AGAIN
             return self._order.tell(child, state)

@@ -9,7 +9,7 @@ Time and order:
 Actors that are watched and disturbed:
 
 * ``probe = await spawn_probe(system)`` records what ``probe.ref`` is sent: ``await probe.expect(Note)``.
-* ``crash(ref, error)`` makes an actor crash, whatever it is doing.
+* ``crash(ref, error)`` makes an actor crash where it waits, or where it waits next.
 * ``with Faults() as faults:`` makes the nth start, receive, reply or cleanup of chosen actors fail.
 * ``async with no_leaks():`` fails if a task that was started in the block outlives it.
 * ``story = Story()``, an instrument, tells what happened as a Mermaid sequence diagram: ``story.mermaid()``.
@@ -23,6 +23,7 @@ Three modules need packages that rookery itself does not: ``pip install 'rookery
 
 from __future__ import annotations
 
+from .._model.wording import at_home as _at_home
 from ._clock import virtual_clock
 from ._crash import crash
 from ._faults import Faults, InjectedFault
@@ -45,3 +46,5 @@ __all__ = [
     "spawn_probe",
     "virtual_clock",
 ]
+
+_at_home(globals(), __all__)

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def crash(ref: ActorRef[Any], error: Exception) -> None:
-    """Make an actor's current incarnation crash, whatever it is doing.
+    """Make an actor's current incarnation crash where it waits, or where it waits next.
 
-    Returns at once. The behaviour is cancelled where it waits, or where it waits next, which for one that has messages
-    at hand may be some messages later (`settle` gets it there); its cleanup runs, and the incarnation counts as crashed with ``error``, even if the behaviour takes no notice. What follows is its
-    supervisor's business, as for any crash. While it is starting up, it fails to start; while it is stopping, this
-    joins what goes wrong on the way.
+    Returns at once. One that has messages at hand may handle some of them before it waits (`settle` gets it there).
+    The behaviour is cancelled, its cleanup runs, and the incarnation counts as crashed with ``error``, even if the
+    behaviour takes no notice. What follows is its supervisor's business, as for any crash. While it is starting up, it
+    fails to start; while it is stopping, this joins what goes wrong on the way.
 
     Args:
         ref: The actor.

@@ -49,9 +49,9 @@ class Faults:
 
         Args:
             point: ``"start"``: an incarnation, before its first step. ``"receive"``: a receive that has just taken
-                its message, which is lost with the incarnation unless the behaviour handles the error. ``"reply"``:
-                a reply, or a fail, in place of answering. ``"cleanup"``: the end of an incarnation, after its own
-                cleanup; the fault supersedes how it ended.
+                its message, which is lost; a batch passes this point once for each of its messages, and is lost as a
+                whole. ``"reply"``: a reply, or a fail, in place of answering. ``"cleanup"``: the end of an
+                incarnation that has taken its first step, after its own cleanup; the fault supersedes how it ended.
             nth: The how manieth, counted from here on over all incarnations, and over all actors it is for.
             of: The name or path of an actor; None for every actor that was wrapped.
             error: What it raises; an `InjectedFault` unless given.

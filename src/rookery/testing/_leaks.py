@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ._order import shuffle_in_force
 from ._settle import settle
 
 if TYPE_CHECKING:
@@ -17,9 +16,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def no_leaks() -> AsyncGenerator[None]:
-    """A block that no task outlives that was started in it, rookery's or not, and no pending wake-up of a `shuffled` order.
+    """A block that no task outlives that was started in it, rookery's or not.
 
-    Looks when the block is left without an error, and everybody rests. Tasks that were there before may stay.
+    Looks when the block is left without an error, and everybody rests (see `settle`). Tasks that were there before may
+    stay.
 
     Raises:
         AssertionError: which names them.
@@ -30,9 +30,6 @@ async def no_leaks() -> AsyncGenerator[None]:
     left = [task for task in _tasks() if task not in before]
     if left:
         raise AssertionError(f"{len(left)} tasks outlive their block: {', '.join(sorted(map(_name, left)))}")
-    shuffle = shuffle_in_force()
-    if shuffle is not None and shuffle.pending:
-        raise AssertionError(f"{shuffle.pending} wake-ups are pending at the end of their block")
 
 
 def _tasks() -> Iterator[Any]:

@@ -100,8 +100,9 @@ class NaiveSupervisor:
 
     def restart(self, key: int) -> list[Any]:
         child = self[key]
+        child.delay = 0.0
         if child.status != "waiting" and child.fate != "again":
-            child.somebody_waits, child.delay = True, 0.0
+            child.somebody_waits = True
             if child.live:
                 child.fate = "again"
                 self.tell(child)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
+import types
+import typing
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final, overload
 
 import anyio
@@ -11,6 +12,7 @@ from .._core._parking import current_loop
 from .._core.context import Context  # noqa: TC001  # the annotation of the behaviour is evaluated by `child`
 from .._core.spec import child
 from .._core.waiting import Latch
+from .._model.wording import brief
 from ._settle import settle
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ M = TypeVar("M")
 T = TypeVar("T")
 R = TypeVar("R")
 
-WITHIN: Final = 1.0
+WITHIN: Final = 10.0
 """Seconds that `Probe.expect` waits by default."""
 
 SHOWN: Final = 20
@@ -74,6 +76,10 @@ class Probe(Generic[M]):
     @overload
     async def expect(self, wanted: type[T], *, timeout: float = WITHIN) -> T: ...
     @overload
+    async def expect(self, wanted: tuple[type[T], ...], *, timeout: float = WITHIN) -> T: ...
+    @overload
+    async def expect(self, wanted: types.UnionType | type[Any], *, timeout: float = WITHIN) -> M: ...
+    @overload
     async def expect(self, wanted: Callable[[M], object], *, timeout: float = WITHIN) -> M: ...
     @overload
     async def expect(self, wanted: T, *, timeout: float = WITHIN) -> T: ...
@@ -82,14 +88,16 @@ class Probe(Generic[M]):
         """Wait for the next message and check it. If cancelled, the message is still to be expected.
 
         Args:
-            wanted: The class of the message, a function that is true for it, or its equal.
+            wanted: The class of the message, some classes of which it has one (``Add | Note``, or a tuple of them), a
+                function or other callable that is true for it, or its equal.
             timeout: Seconds to wait for it, on the loop's clock.
 
         Returns:
             The message.
 
         Raises:
-            AssertionError: if it is another one, or none comes; with what was received instead.
+            AssertionError: if it is another one, or none comes, with what was received instead; if the function
+                raises, because it is meant for other messages perhaps, that is the ``__cause__``.
         """
         with anyio.move_on_after(timeout):
             while self._expected == len(self.received):
@@ -97,8 +105,7 @@ class Probe(Generic[M]):
         if self._expected == len(self.received):
             raise AssertionError(f"{self._who} expected {_shown(wanted)} within {timeout} s, {self._story()}")
         message = self.received[self._expected]
-        if not _matches(message, wanted):
-            raise AssertionError(f"{self._who} expected {_shown(wanted)}, got {message!r}; {self._story()}")
+        self._check(message, wanted)
         self._expected += 1
         return message
 
@@ -133,6 +140,16 @@ class Probe(Generic[M]):
         """
         self._context().fail(request, error)
 
+    def watch(self, ref: ActorRef[Any]) -> None:
+        """Have it be told of an actor's restarts and of its end: ``await probe.expect(Terminated)``.
+
+        As for any actor, a crash of the probe itself ends its watches.
+
+        Raises:
+            TypeError, ValueError, NotStarted, ActorStopped: as ``ctx.watch``.
+        """
+        self._context().watch(ref)
+
     def __repr__(self) -> str:
         return f"<Probe {self.ref!r}>"
 
@@ -148,6 +165,18 @@ class Probe(Generic[M]):
         if self._arrival is None:
             self._arrival = Latch(current_loop())
         await self._arrival.wait()
+
+    def _check(self, message: M, wanted: object) -> None:
+        cause: Exception | None = None
+        try:
+            if _matches(message, wanted):
+                return
+        except Exception as error:  # noqa: BLE001  # the cause of what is raised
+            cause = error
+        raised = "" if cause is None else f", which raised {cause!r}"
+        raise AssertionError(
+            f"{self._who} expected {_shown(wanted)}{raised}, got {message!r}; {self._story()}"
+        ) from cause
 
     def _context(self) -> Context[Any]:
         assert self._ctx is not None, "a probe has started when `spawn_probe` returns"
@@ -169,17 +198,35 @@ async def probe(ctx: Context[Any], of: list[Probe[Any]]) -> None:
 
 
 def _matches(message: object, wanted: Any) -> bool:
+    classes = _classes(wanted)
+    if classes:
+        return isinstance(message, classes)
+    return bool(wanted(message) if callable(wanted) else message == wanted)
+
+
+def _classes(wanted: Any) -> tuple[type[Any], ...]:
+    """The classes that are meant by a class, a union or a tuple of them; none if it is something else."""
     if isinstance(wanted, type):
-        return isinstance(message, wanted)
-    if inspect.isroutine(wanted):
-        return bool(wanted(message))
-    return bool(message == wanted)
+        return (wanted,)
+    origin = typing.get_origin(wanted)
+    if isinstance(origin, type) and origin is not types.UnionType:
+        return (origin,)
+    members: tuple[Any, ...] = ()
+    if origin in (typing.Union, types.UnionType):
+        members = typing.get_args(wanted)
+    elif isinstance(wanted, tuple):
+        members = wanted  # pyright: ignore[reportUnknownVariableType]
+    each = [_classes(member) for member in members]
+    return tuple(cls for some in each for cls in some) if all(each) else ()
 
 
 def _shown(wanted: object) -> str:
-    if isinstance(wanted, type):
-        return wanted.__name__
-    return f"a message for which {wanted.__qualname__} is true" if inspect.isroutine(wanted) else repr(wanted)
+    classes = _classes(wanted)
+    if classes:
+        return " | ".join(cls.__name__ for cls in classes)
+    if callable(wanted):
+        return f"a message for which {getattr(wanted, '__qualname__', brief(wanted))} is true"
+    return repr(wanted)
 
 
 def _listed(messages: list[Any]) -> str:

@@ -6,7 +6,8 @@ Named in the ``conftest.py`` at the top of the tests::
 
 Then async tests can ask for:
 
-* ``system``: an open system, which is closed at the end of the test;
+* ``system``: an open system, which is closed at the end of the test. If it gives up, the test goes on without it, and
+  why it did is an error of the test's teardown;
 * ``probe``: a factory of probes in that system, ``db = await probe(name="db")``;
 * ``shuffled``: wake-ups come in an order drawn from a seed. A failure shows the seed, and ``--rookery-seed=...``
   replays it;
@@ -15,12 +16,17 @@ Then async tests can ask for:
 * ``virtual_backend``: trio and asyncio, each with a virtual clock. What a test runs on, anyio's plugin reads from the
   fixture ``anyio_backend``, so let that return it.
 
-``shuffled`` and ``no_leaks`` are set up before all others, in whatever order a test names them.
+``shuffled`` and ``no_leaks`` are set up before all others that are set up for each test, in whatever order a test names
+them. A test that is not async can have them too: ``shuffled`` holds for the loops that it runs itself, ``no_leaks``
+has nothing to look at.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
 
 from .._core.system import System, open_system
 from ._clock import virtual_clock
@@ -38,10 +44,12 @@ except ImportError as _error:
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
+    from anyio.abc import TaskStatus
+
 SEED: Final = "--rookery-seed"
 
 FIRST: Final = ("no_leaks", "shuffled")
-"""What has to be there before a system is opened, and to end after it."""
+"""What has to be there before a test's system is opened, and to end after it."""
 
 _shuffle_of: Final = pytest.StashKey[Shuffle]()
 
@@ -56,9 +64,24 @@ class ProbeFactory(Protocol):
 
 @pytest.fixture
 async def system() -> AsyncGenerator[System]:
-    """An open system, closed at the end of the test."""
-    async with open_system() as system:
-        yield system
+    """An open system, closed at the end of the test, with an error if it had to give up."""
+    over = anyio.Event()
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+        yield await tasks.start(_host, over, failures)
+        over.set()
+    for failure in failures:
+        raise failure
+
+
+async def _host(over: anyio.Event, failures: list[Exception], *, task_status: TaskStatus[System]) -> None:
+    """Keep a system open, in a task of its own: one that gives up cancels its block, and that must not be pytest's."""
+    try:
+        async with open_system() as system:
+            task_status.started(system)
+            await over.wait()
+    except Exception as failure:  # noqa: BLE001  # raised where the test is over
+        failures.append(failure)
 
 
 @pytest.fixture
@@ -72,18 +95,39 @@ async def probe(system: System) -> ProbeFactory:
 
 
 @pytest.fixture
-async def no_leaks() -> AsyncGenerator[None]:
+def no_leaks(request: pytest.FixtureRequest) -> None:
     """No task that was started in the test outlives it, and what was set up for it."""
+    if _has_a_loop(request):
+        request.getfixturevalue(_no_leaks.__name__)
+
+
+@pytest.fixture
+async def _no_leaks() -> AsyncGenerator[None]:
     async with checking_for_leaks():
         yield
 
 
 @pytest.fixture
-async def shuffled(request: pytest.FixtureRequest) -> AsyncGenerator[Shuffle]:
+def shuffled(request: pytest.FixtureRequest) -> Generator[Shuffle]:
     """An order of wake-ups drawn from the seed on the command line, or else from a new one."""
-    with in_drawn_order(request.config.getoption(SEED)) as shuffle:
-        request.node.stash[_shuffle_of] = shuffle
+    shuffle = request.node.stash[_shuffle_of] = in_drawn_order(request.config.getoption(SEED))
+    if _has_a_loop(request):
+        request.getfixturevalue(_shuffled.__name__)
         yield shuffle
+    else:
+        with shuffle:
+            yield shuffle
+
+
+@pytest.fixture
+async def _shuffled(request: pytest.FixtureRequest) -> AsyncGenerator[None]:
+    with request.node.stash[_shuffle_of]:  # in the context of the loop, which is not that of pytest
+        yield
+
+
+def _has_a_loop(request: pytest.FixtureRequest) -> bool:
+    """Whether anyio's plugin runs this test, and its async fixtures."""
+    return "anyio_backend" in request.fixturenames
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -103,7 +147,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of pytest's: fixtures are set up in the order of their names here."""
     for item in items:
         if isinstance(item, pytest.Function):
-            item.fixturenames.sort(key=lambda name: name not in FIRST)  # stable
+            item.fixturenames.sort(key=partial(_turn, item))  # stable
+
+
+def _turn(item: pytest.Function, name: str) -> int:
+    """When a fixture is set up: those that several tests share, those of `FIRST`, and the others."""
+    definitions = item._fixtureinfo.name2fixturedefs.get(name)  # pyright: ignore[reportPrivateUsage]
+    if definitions and definitions[-1].scope != "function":
+        return 0
+    return 1 if name in FIRST else 2
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,9 +38,8 @@ def messages(of: object, /) -> st.SearchStrategy[Any]:
     """Messages of a type, or of one of the types of a union.
 
     Every field of an attrs class is drawn from the strategy of its annotation, fields with a default included, and
-    ``Annotated[int, st.integers(0, 9)]`` is heeded. What
-    an annotation does not say, a validator for example, say to Hypothesis: ``st.register_type_strategy``, or
-    ``messages(Add).filter(...)``.
+    ``Annotated[int, st.integers(0, 9)]`` is heeded. What an annotation does not say, a validator for example, say to
+    Hypothesis: ``st.register_type_strategy``, or ``messages(Add).filter(...)``.
 
     Args:
         of: What one would write in ``Context[...]``: ``Add``, ``Add | Note``, ``Box[int]``, ``int``.
