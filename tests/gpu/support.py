@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from types import TracebackType
 
-DEVICE = "pocl"
+DEVICE = os.environ.get("ROOKERY_TEST_DEVICE", "pocl")
+"""Which device these tests run on; those about PoCL itself need that."""
 
 KERNELS = """
 kernel void add(global const float *a, global const float *b, global float *out, int n)

@@ -11,12 +11,12 @@ import pytest
 from rookery import gpu
 from rookery.gpu._buffer import LARGE
 
-from .support import KERNELS, Gate, without_shared_memory
+from .support import DEVICE, KERNELS, Gate, without_shared_memory
 
 
 async def test_cancelled_while_waiting_for_memory() -> None:
     """The place in line is given up, and whoever is next is served at once."""
-    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+    async with gpu.open_device(DEVICE, memory_limit=10_000) as device:
         first = await device.empty(2000)
         async with anyio.create_task_group() as tasks:
             scope = anyio.CancelScope()
@@ -41,7 +41,7 @@ async def test_cancelled_while_waiting_for_memory() -> None:
 
 async def test_cancelled_in_the_tick_of_the_grant() -> None:
     """What was granted is passed on; no byte is lost."""
-    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+    async with gpu.open_device(DEVICE, memory_limit=10_000) as device:
         first = await device.empty(2000)
         async with anyio.create_task_group() as tasks:
             scope = anyio.CancelScope()
@@ -65,7 +65,7 @@ async def test_cancelled_in_the_tick_of_the_grant() -> None:
 
 async def test_cancelled_while_a_kernel_runs() -> None:
     """The task is cancelled at once; the memory stays charged until the kernel is done, then it is reused."""
-    async with gpu.open_device("pocl", memory_limit=10_000) as device:
+    async with gpu.open_device(DEVICE, memory_limit=10_000) as device:
         increment = await device.kernel(KERNELS, "increment")
         with Gate(device.queue) as gate:
             with anyio.CancelScope() as scope:
@@ -209,7 +209,7 @@ async def test_synchronize_waits_for_host_copies(device: gpu.Device) -> None:
 
 async def test_a_released_buffer_is_not_reused_while_it_is_copied() -> None:
     """A copy counts as much as a command."""
-    async with gpu.open_device("pocl", memory_limit=5 << 20) as device:
+    async with gpu.open_device(DEVICE, memory_limit=5 << 20) as device:
         hold = threading.Event()
         device.copies.submit(hold.wait, (), lambda: "holding copies back")
         try:
@@ -280,7 +280,7 @@ async def test_cancelled_while_synchronizing(device: gpu.Device) -> None:
 async def test_a_cancelled_block_waits_for_its_kernels() -> None:
     """No kernel outlives the block."""
     with anyio.CancelScope() as scope:
-        async with gpu.open_device("pocl") as device:
+        async with gpu.open_device(DEVICE) as device:
             increment = await device.kernel(KERNELS, "increment")
             buffer = await device.upload(np.zeros(10, np.float32))
             gate = Gate(device.queue)

@@ -22,14 +22,15 @@ from rookery._model.errors import RookeryError, WrongLoop
 from rookery.gpu._pocl import cache_folder, known_processor
 from rookery.gpu._select import select
 
-from .support import KERNELS, Gate
+from .support import DEVICE, KERNELS, Gate
 
 # --- choosing ---------------------------------------------------------------------------------------
 
 POCL = gpu.DeviceInfo(
     index=0, name="pthread-AMD EPYC", vendor="AuthenticAMD", platform="Portable Computing Language", kind="cpu",
     driver="3.0", global_memory=1 << 32, max_allocation=1 << 30, compute_units=2, max_work_group_size=4096,
-    shares_host_memory=True, fp64=True, fp16=False,
+    shares_host_memory=True, fp64=True, fp16=False, platform_version="OpenCL 3.0 PoCL 3.0", version="OpenCL 3.0 PoCL",
+    local_memory=1 << 20, host_unified_memory=True, svm=("coarse buffer", "fine buffer"),
 )  # fmt: skip
 INTEL = attrs.evolve(POCL, name="Intel(R) Xeon(R)", vendor="Intel(R) Corporation", platform="Intel(R) OpenCL")
 NVIDIA = attrs.evolve(
@@ -119,6 +120,18 @@ async def test_a_real_device_is_found_by_everything_it_is_called() -> None:
         await gpu.open_device("no such thing").__aenter__()
 
 
+def test_a_device_tells_what_it_can_do() -> None:
+    """Everything that decides what to run on it, before it is opened."""
+    mine = next(info for info in gpu.devices() if info.is_pocl)
+    assert (mine.kind, mine.host_unified_memory, mine.fp64) == ("cpu", True, True)
+    assert mine.version.startswith("OpenCL ")
+    assert mine.platform_version.startswith("OpenCL ")
+    assert mine.driver
+    assert 0 < mine.local_memory <= mine.max_allocation <= mine.global_memory
+    assert min(mine.compute_units, mine.max_work_group_size) > 0
+    assert "coarse buffer" in mine.svm
+
+
 async def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the call does not."""
     monkeypatch.setenv("ROOKERY_DEVICE", "pocl")
@@ -133,7 +146,7 @@ async def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_memory_limit_is_a_number_of_bytes(limit: object) -> None:
     """The error shows how to write one."""
     with pytest.raises(ValueError, match=r"memory_limit is a number of bytes above zero, got .*: write 256 << 20"):
-        await gpu.open_device("pocl", memory_limit=limit).__aenter__()  # type: ignore[arg-type]
+        await gpu.open_device(DEVICE, memory_limit=limit).__aenter__()  # type: ignore[arg-type]
 
 
 async def test_a_memory_limit_is_within_the_memory_of_the_device() -> None:
@@ -141,7 +154,7 @@ async def test_a_memory_limit_is_within_the_memory_of_the_device() -> None:
     with pytest.raises(
         ValueError, match=r"memory_limit=1,152,921,504,606,846,976 is more than the .* bytes of .*: leave"
     ):
-        await gpu.open_device("pocl", memory_limit=1 << 60).__aenter__()
+        await gpu.open_device(DEVICE, memory_limit=1 << 60).__aenter__()
 
 
 @pytest.mark.parametrize("timeout", [-1, "x", None, True, float("nan")])
@@ -150,7 +163,7 @@ async def test_a_close_timeout_is_a_number_of_seconds(timeout: object) -> None:
     with pytest.raises(
         gpu.ArgumentValueError, match=r"close_timeout is a number of seconds, at least 0, got .*: write close_t"
     ):
-        await gpu.open_device("pocl", close_timeout=timeout).__aenter__()  # type: ignore[arg-type]
+        await gpu.open_device(DEVICE, close_timeout=timeout).__aenter__()  # type: ignore[arg-type]
 
 
 async def test_more_than_the_device_can_allocate_is_refused(device: gpu.Device) -> None:
@@ -277,7 +290,7 @@ def test_loops_in_several_threads_have_devices_of_their_own() -> None:
     sums: list[float] = []
 
     async def main() -> None:
-        async with gpu.open_device("pocl") as device:
+        async with gpu.open_device(DEVICE) as device:
             increment = await device.kernel(KERNELS, "increment")
             buffer = await device.upload(np.zeros(1000, np.float32))
             for _ in range(20):
@@ -325,7 +338,7 @@ async def test_waiting_in_another_thread_is_refused(device: gpu.Device) -> None:
 
 async def test_after_the_block_everything_says_so() -> None:
     """Whatever is used."""
-    async with gpu.open_device("pocl") as device:
+    async with gpu.open_device(DEVICE) as device:
         kernel = await device.kernel(KERNELS, "increment")
         buffer = await device.upload(np.zeros(4, np.float32))
         program = await device.build(KERNELS)
@@ -349,7 +362,7 @@ async def test_after_the_block_everything_says_so() -> None:
 async def test_no_thread_outlives_the_block() -> None:
     """All are joined."""
     before = set(threading.enumerate())
-    async with gpu.open_device("pocl") as device:
+    async with gpu.open_device(DEVICE) as device:
         increment = await device.kernel(KERNELS, "increment")
         await increment(await device.upload(np.zeros(1 << 20, np.float32)))
         async with device.open_queue() as queue:
@@ -360,7 +373,7 @@ async def test_no_thread_outlives_the_block() -> None:
 
 async def test_closing_sends_those_home_who_wait_for_memory() -> None:
     """They would wait forever."""
-    opened = gpu.open_device("pocl", memory_limit=10_000)
+    opened = gpu.open_device(DEVICE, memory_limit=10_000)
     device = await opened.__aenter__()
     held = await device.empty(2000)
     async with anyio.create_task_group() as tasks:
@@ -378,7 +391,7 @@ async def test_closing_sends_those_home_who_wait_for_memory() -> None:
 
 async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.LogCaptureFixture) -> None:
     """The block ends at its deadline, loudly, and says what is still in flight."""
-    opened = gpu.open_device("pocl", close_timeout=0)
+    opened = gpu.open_device(DEVICE, close_timeout=0)
     device = await opened.__aenter__()
     increment = await device.kernel(KERNELS, "increment")
     buffer = await device.upload(np.zeros(4, np.float32))
@@ -401,7 +414,7 @@ async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_fini
     gates: list[Gate] = []
 
     async def main() -> None:
-        async with gpu.open_device("pocl", close_timeout=0) as device:
+        async with gpu.open_device(DEVICE, close_timeout=0) as device:
             increment = await device.kernel(KERNELS, "increment")
             buffer = await device.upload(np.zeros(4, np.float32))
             gates.append(Gate(device.queue))

@@ -15,7 +15,7 @@ from rookery import gpu, open_system
 from support import settle
 
 from .stages import Asker, Square, row
-from .support import KERNELS
+from .support import DEVICE, KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ def test_an_interrupt_leaves_the_books_in_order(start: int) -> None:
 
     async def main(at: int) -> bool:
         tracer, before = Interrupt(at, INTERNALS), sys.gettrace()
-        async with gpu.open_device("pocl", memory_limit=100_000) as device:
+        async with gpu.open_device(DEVICE, memory_limit=100_000) as device:
             increment = await device.kernel(KERNELS, "increment")
             first = await device.upload(np.zeros(100, np.float32))
             try:
@@ -89,7 +89,7 @@ def test_an_interrupt_ends_a_stage_in_order(start: int) -> None:
 
     async def main(at: int) -> bool:
         tracer, before = Interrupt(at, STAGES), sys.gettrace()
-        async with gpu.open_device("pocl") as device:
+        async with gpu.open_device(DEVICE) as device:
             askers: list[Asker] = []
             try:
                 async with trio.open_nursery() as nursery, open_system() as system:

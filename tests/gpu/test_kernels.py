@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import anyio
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery import gpu
+from rookery._core._parking import current_loop
+from rookery.gpu import _compiler, _opencl, _source
 from rookery.gpu._arguments import parse, work_sizes
 
-from .support import KERNELS, Gate
+from .support import DEVICE, KERNELS, Gate
 
 # --- arguments --------------------------------------------------------------------------------------
 
@@ -64,7 +69,7 @@ async def test_a_wrong_argument_is_named(
     with pytest.raises(kind, match=message):
         await program.kernel("everything")(*arguments)  # type: ignore[arg-type]
     await program.kernel("everything")(*good)  # type: ignore[arg-type]
-    assert device.statistics().launched == 1
+    assert device.statistics().kernels["everything"].launched == 1
 
 
 async def test_numbers_of_every_kind_are_taken(device: gpu.Device, program: gpu.Program) -> None:
@@ -105,10 +110,10 @@ async def test_released_and_foreign_buffers_are_refused(device: gpu.Device, prog
     device.pool.release(buffer)
     with pytest.raises(gpu.BufferReleased, match=r"argument 'x' .* got <UnifiedBuffer float32 \(4,\), released>"):
         await increment(buffer)
-    async with gpu.open_device("pocl") as other:
+    async with gpu.open_device(DEVICE) as other:
         foreign = await other.upload(np.zeros(4, np.float32))
         with pytest.raises(
-            ValueError, match=r"argument 'x' .* another `open_device\(\)` of .*upload\(await buffer\.read"
+            ValueError, match=r"argument 'x' .* another `open_device\(\)` of .*`await device\.copy\(buffer\)`"
         ):
             await increment(foreign)
 
@@ -118,7 +123,7 @@ async def test_other_queues_are_refused(device: gpu.Device, program: gpu.Program
     increment, buffer = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
     with pytest.raises(TypeError, match=r"queue of kernel 'increment' is a gpu\.Queue, got int 0: open one with"):
         await increment(buffer, queue=0)  # type: ignore[arg-type]
-    async with gpu.open_device("pocl") as other:
+    async with gpu.open_device(DEVICE) as other:
         with pytest.raises(
             ValueError, match=r"compiled by another `open_device\(\)` than 'queue 0 of .*' is of: open a"
         ):
@@ -131,7 +136,7 @@ async def test_other_queues_are_refused(device: gpu.Device, program: gpu.Program
         (KERNELS, "-DN=3 -DM=4", r"options are a list of texts, got '-DN=3 -DM=4': write \['-DN=3', '-DM=4'\]"),
         (KERNELS, [3], r"options are a list of texts, got \[3\]: write"),
         (KERNELS, None, r"options are a list of texts, got None: write"),
-        (5, (), r"build takes OpenCL C as text, got 5: write"),
+        (5, (), r"build takes OpenCL C as text, or the path of a file, got 5: write"),
     ],
 )
 async def test_what_cannot_be_compiled_is_a_type_error(
@@ -298,13 +303,106 @@ async def test_local_memory_is_given_to_each_group(device: gpu.Device) -> None:
 async def test_a_build_error_carries_the_compilers_message(device: gpu.Device) -> None:
     """At the source's own line."""
     with pytest.raises(
-        gpu.BuildFailed, match=r"did not compile:\n.*:2:\d+: use of undeclared identifier 'foo'"
+        gpu.BuildFailed, match=r"did not compile:\n(.*\n)?.*:2:\d+: .*use of undeclared identifier 'foo'"
     ) as caught:
         await device.build("kernel void f(global int *x)\n{ x[0] = foo; }")
     assert "undeclared identifier 'foo'" in caught.value.log
     assert "options" not in caught.value.log
     assert isinstance(caught.value, ValueError)
     await device.kernel(KERNELS, "add")
+
+
+def test_a_folder_that_the_compiler_cannot_take_is_explained() -> None:
+    """Only where it is included from, and the compiler does not like its options."""
+    source = _source.Source('#include "a.h"', "/my kernels/k.cl", "/my kernels")
+    assert "cannot include from a folder with a space in its name, /my kernels: move" in str(
+        source.failed("Invalid build option: kernels", doubles=True)
+    )
+    assert "space" not in str(source.failed("k.cl:1:1: no a.h", doubles=True))
+    assert _source.Source("int a;", "/my kernels/k.cl", "/my kernels").options == []
+
+
+def test_the_line_of_a_message_is_shown_unless_the_compiler_shows_it() -> None:
+    """With a mark below the column; lines of other files, and that are not there, are left as they are."""
+    source = _source.Source("int a;\n\tx[0] = foo;")
+    at = "error: <source>:2:9: no foo"
+    assert source.explain(at).splitlines() == [at, "    \tx[0] = foo;", "    \t       ^"]
+    for said in (
+        f"{at}\n  x[0] = foo;\n         ^",
+        f"{at}\n    2 |         x[0] = foo;",
+        "<source>:7:1: no",
+        "a.h:2:1: no",
+    ):
+        assert source.explain(said) == said
+
+
+async def test_a_build_error_shows_the_line_it_is_about(device: gpu.Device) -> None:
+    """Below the compiler's message, with a mark."""
+    with pytest.raises(gpu.BuildFailed) as caught:
+        await device.build("kernel void f(global int *x)\n{\n\tx[0] = foo;\n}")
+    lines = str(caught.value).splitlines()
+    at = next(index for index, line in enumerate(lines) if "<source>:3:9: " in line and "identifier 'foo'" in line)
+    assert "x[0] = foo;" in lines[at + 1]
+    assert "^" in lines[at + 2]
+
+
+async def test_sources_come_from_files(device: gpu.Device, tmp_path: Path) -> None:
+    """Which may include others beside them; a build error names the file."""
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    (folder / "number.h").write_text("#define NUMBER 42\n")
+    source = folder / "kernels.cl"
+    source.write_text('#include "number.h"\nkernel void f(global int *x) { x[get_global_id(0)] = NUMBER; }')
+    out = await device.empty(3, np.int32)
+    await (await device.kernel(source, "f"))(out)
+    assert (await out.read()).tolist() == [42] * 3
+    (folder / "number.h").write_text("#define NUMBER 43\n")
+    await (await device.kernel(source, "f"))(out)
+    assert (await out.read()).tolist() == [43] * 3, "an included file may change"
+    source.write_text("\nkernel void f(global int *x) { x = bar; }")
+    with pytest.raises(
+        gpu.BuildFailed, match=r"kernels\.cl:2:36: .*\n.*kernel void f\(global int \*x\) \{ x = bar; \}\n.* +\^"
+    ):
+        await device.build(source)
+    with pytest.raises(FileNotFoundError, match=r"nothing\.cl"):
+        await device.build(folder / "nothing.cl")
+    await device.build(KERNELS)
+
+
+async def test_a_program_is_built_once(device: gpu.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where two tasks ask for it at the same time; other options make another program."""
+    built: list[str] = []
+    compile_program = _opencl.compile_program
+
+    def counted(context: _opencl.Context, source: str, options: Sequence[str]) -> _opencl.RawProgram:
+        built.append(source)
+        return compile_program(context, source, options)
+
+    monkeypatch.setattr(_opencl, "compile_program", counted)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(device.build, KERNELS)
+        tasks.start_soon(device.build, KERNELS)
+    first, second = await device.kernel(KERNELS, "fill"), await device.kernel(KERNELS, "fill")
+    assert len(built) == 1
+    a, b = await device.empty(4), await device.empty(4)
+    first.submit(a, 1)
+    second.submit(b, 2)
+    assert ((await a.read()).tolist(), (await b.read()).tolist()) == ([1] * 4, [2] * 4)
+    await device.build(KERNELS, ["-DN=1"])
+    assert len(built) == 2
+
+
+async def test_binaries_are_not_kept(device: gpu.Device) -> None:
+    """Pyopencl would, where the driver keeps none, and a kernel that is made from one knows nothing of its arguments."""
+    assert device.context.cache_dir is False  # type: ignore[attr-defined]
+
+
+async def test_kept_programs_are_bounded(device: gpu.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that makes sources at run time does not fill the memory."""
+    monkeypatch.setattr(_compiler, "KEPT", 2)
+    for number in range(4):
+        await device.build(f"kernel void f(global int *x) {{ x[0] = {number}; }}")
+    assert len(device.compiler._kept) == 2
 
 
 async def test_options_reach_the_compiler(device: gpu.Device) -> None:
@@ -321,6 +419,63 @@ async def test_an_unknown_kernel_is_named(program: gpu.Program, device: gpu.Devi
         program.kernel("sub")
     with pytest.raises(LookupError, match=r"there is none: mark functions with __kernel"):
         (await device.build("int f() { return 1; }")).kernel("f")
+
+
+async def test_doubles_are_refused_where_the_device_does_not_compute_with_them(device: gpu.Device) -> None:
+    """Buffers, kernels and sources alike, each before anything is allocated or launched."""
+    source = "kernel void f(global double *x) { x[0] += 1; }"
+    program = await device.build(source)
+    device.info = attrs.evolve(device.info, fp64=False)  # type: ignore[misc]
+    refused = r"is of float64, and .* does not compute with double: write `x\.astype\(np\.float32\)`"
+    for dtype in (np.float64, np.complex128, np.dtype([("a", "i4"), ("b", "f8")]), np.dtype(("f8", (2,)))):
+        with pytest.raises(TypeError, match="does not compute with double"):
+            await device.upload(np.zeros(4, dtype))
+    with pytest.raises(gpu.ArgumentTypeError, match=f"a buffer {refused}"):
+        await device.empty(4, np.float64)
+    with pytest.raises(gpu.ArgumentTypeError, match=rf"argument 'x' \(double\* x\) of kernel 'f' {refused}"):
+        program.kernel("f")
+    without = _source.Source(source).failed("error: double", doubles=False)
+    assert "This device does not compute with double: write float" in str(without)
+    assert "does not compute" not in str(_source.Source(source).failed("error: x", doubles=True))
+    assert device.pool.statistics().active_bytes == 0
+    assert (await (await device.upload(np.ones(4, np.float16))).read()).tolist() == [1] * 4
+
+
+async def test_a_warm_up_runs_off_the_loop_and_in_order(either: gpu.Device) -> None:
+    """After what was started before, and before what is started later; the loop goes on meanwhile."""
+    program = await either.build(KERNELS)
+    fill, increment = program.kernel("fill"), program.kernel("increment")
+    x = await either.upload(np.zeros(64, np.float32))
+    async with anyio.create_task_group() as tasks:
+        with Gate(either.queue) as gate:
+            fill.submit(x, 10)
+            tasks.start_soon(increment.warm_up, x)
+            await anyio.wait_all_tasks_blocked()
+            fill.submit(x, 20, size=32)
+            gate.open()
+    assert (await x.read()).tolist() == [20] * 32 + [11] * 32
+    await increment.warm_up(x, local=16)
+    assert (await x.read()).tolist() == [21] * 32 + [12] * 32
+
+
+async def test_a_warm_up_checks_what_a_launch_checks(device: gpu.Device, program: gpu.Program) -> None:
+    """And a cancelled one keeps its buffers until it is done."""
+    increment = program.kernel("increment")
+    with pytest.raises(gpu.ArgumentTypeError, match="takes 1 arguments, got 0"):
+        await increment.warm_up()
+    x = await device.upload(np.zeros(4, np.float32))
+    with Gate(device.queue) as gate:
+        program.kernel("fill").submit(x, 1)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await increment.warm_up(x)
+        assert scope.cancelled_caught
+        device.pool.release(x)
+        assert device.pool.statistics().in_flight_bytes == x.reserved
+        gate.open()
+        await device.empty(3)
+    while device.pool.statistics().in_flight_bytes:
+        await current_loop().checkpoint()
 
 
 # --- operations -------------------------------------------------------------------------------------
@@ -386,7 +541,7 @@ async def test_a_failure_that_nobody_awaits_is_logged(
 
 async def test_profiling_tells_how_long_a_kernel_ran(program: gpu.Program) -> None:
     """Only where it was asked for."""
-    async with gpu.open_device("pocl", profile=True) as device:
+    async with gpu.open_device(DEVICE, profile=True) as device:
         x = await device.upload(np.zeros(1000, np.float32))
         operation = (await device.kernel(KERNELS, "increment")).submit(x)
         await operation

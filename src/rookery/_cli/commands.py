@@ -41,13 +41,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         with whatever_the_encoding(sys.stdout):
-            return _demo(arguments)
+            return _devices() if arguments.command == "devices" else _demo(arguments)
     except Unusable as error:
         print(f"rookery: {error}", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _devices() -> int:
+    """List and try the devices, for which pyopencl may be missing."""
+    from rookery._model.errors import RookeryError
+
+    try:
+        from .devices import main as devices
+    except RookeryError as error:  # it says what to install
+        raise Unusable(str(error)) from error
+    return devices()
 
 
 def _demo(arguments: argparse.Namespace) -> int:

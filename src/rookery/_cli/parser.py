@@ -26,6 +26,13 @@ def make_parser() -> argparse.ArgumentParser:
         "and the same computation in NumPy gives the same answers.",
     )
     _add_demo_options(demo)
+    summary = "list the OpenCL devices, try each, and say what is missing"
+    commands.add_parser(
+        "devices",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}: a GPU without a driver, a driver that does not load, a cache "
+        "that cannot be written. The exit status is 0 if there is a device and every one works.",
+    )
     return parser
 
 

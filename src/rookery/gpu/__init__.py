@@ -36,10 +36,12 @@ from ._errors import (
     OutOfDeviceMemory,
     StaleHost,
 )
+from ._generated import Elementwise, Reduction
 from ._kernel import Kernel, Program
 from ._lane import Operation
 from ._open import devices, open_device
 from ._pool import BufferPool, PoolStatistics
+from ._profile import KernelStatistics, OperationProfile
 from ._queue import Queue
 from ._select import DeviceInfo
 from ._states import BufferState
@@ -59,18 +61,22 @@ __all__ = [
     "DeviceInfo",
     "DeviceStatistics",
     "DeviceStuck",
+    "Elementwise",
     "ForkedProcess",
     "GpuUnavailable",
     "Kernel",
+    "KernelStatistics",
     "LocalMemory",
     "NoData",
     "NoDevice",
     "Operation",
+    "OperationProfile",
     "OutOfDeviceMemory",
     "Parameter",
     "PoolStatistics",
     "Program",
     "Queue",
+    "Reduction",
     "Rows",
     "Signature",
     "Stage",

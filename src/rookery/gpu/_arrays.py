@@ -66,6 +66,27 @@ def understand_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return kind
 
 
+def check_computable(dtype: np.dtype[Any], described: str, device: str, *, doubles: bool) -> None:
+    """Refuse numbers that a device cannot compute with.
+
+    Args:
+        dtype: Of what is to be on the device.
+        described: What that is, for the message.
+        device: The device's name.
+        doubles: Whether it computes with ``double``.
+    """
+    if not doubles and _has_doubles(dtype):
+        raise ArgumentTypeError(
+            f"{described} is of {dtype}, and {device} does not compute with double: write `x.astype(np.float32)` and "
+            "float in kernels, or open a device whose `info.fp64` is True"
+        )
+
+
+def _has_doubles(dtype: np.dtype[Any]) -> bool:
+    parts = [part for part, *_ in (dtype.fields or {}).values()] or ([dtype.base] if dtype.base is not dtype else [])
+    return any(map(_has_doubles, parts)) or dtype in (np.dtype(np.float64), np.dtype(np.complex128))
+
+
 def check_plain(array: Any, example: str) -> None:
     """Refuse what is not a numpy array, or is more than one.
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 LARGE: Final = 1 << 20
 """Host copies of this many bytes and more are made by a thread, so that the event loop goes on."""
 
+TO_DEVICE: Final = "copies to the device"
+TO_HOST: Final = "copies to the host"
+"""The rows of transfers in a trace."""
+
 
 @final
 class UnifiedBuffer:
@@ -311,10 +315,21 @@ class UnifiedBuffer:
         if transfer is Transfer.TO_DEVICE and not self.owner.info.shares_host_memory:
             host = self._host_side()
             event = _opencl.copy_to_device(queue.raw, self._live(), host, queue.after((self,)))
-            self._upload = queue.follow(event, (self,), lambda: f"copying {self!r} to the device", keep=host)
+            self._upload = queue.follow(event, (self,), lambda: f"copying {self!r} to the device", host, TO_DEVICE)
             self.owner.count_transfer(transfer, self.nbytes)
         self._state = after
         return self._upload
+
+    @uninterrupted
+    def start_copying_to(self, other: UnifiedBuffer, queue: Queue) -> Operation:
+        """Start copying the device side to that of another buffer of this size and device."""
+        source, target = self._live(), other._live()
+        self.start_upload(queue)
+        both = (self, other)
+        event = _opencl.copy_on_device(queue.raw, target, source, self.nbytes, queue.after(both))
+        operation = queue.follow(event, both, lambda: f"copying {self!r}")
+        other.written_by_launch()
+        return operation
 
     def written_by_launch(self) -> None:
         """A launch that may write it was started."""
@@ -388,7 +403,7 @@ class UnifiedBuffer:
     def _start_download(self, queue: Queue) -> Operation:
         host = self._host_side()
         event = _opencl.copy_to_host(queue.raw, host, self._live(), queue.after((self,)))
-        self._download = queue.follow(event, (self,), lambda: f"copying {self!r} to the host", keep=host)
+        self._download = queue.follow(event, (self,), lambda: f"copying {self!r} to the host", host, TO_HOST)
         self._download_version = self._version
         self.owner.count_transfer(Transfer.TO_HOST, self.nbytes)
         return self._download

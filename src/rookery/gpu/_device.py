@@ -18,15 +18,20 @@ from rookery._model.errors import WrongLoop
 
 from . import _opencl
 from ._arrays import check_plain
-from ._errors import ArgumentTypeError, DeviceClosed, DeviceStuck
+from ._compiler import Compiler
+from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
+from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
+from ._holders import Watch
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
+from ._profile import KernelStatistics, Recorder, Tally, chrome_trace
 from ._queue import Queue
+from ._source import check_options, read_source
 from ._states import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -56,6 +61,8 @@ class DeviceStatistics:
     downloads: int
     """Transfers to the host."""
     downloaded_bytes: int
+    kernels: Mapping[str, KernelStatistics]
+    """Each kernel that was made, by its name."""
 
 
 @final
@@ -63,7 +70,7 @@ class Device:
     """An open device. Made by `open_device`; belongs to the event loop that opened it."""
 
     def __init__(
-        self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool, close_timeout: float
+        self, raw: _opencl.RawDevice, info: DeviceInfo, limit: int, *, profile: bool, debug: bool, close_timeout: float
     ) -> None:
         self.info: Final = info
         self.raw: Final = raw
@@ -71,20 +78,26 @@ class Device:
         self.loop: Final[Loop] = current_loop()
         self.closed: bool = False
         self._pid = os.getpid()
-        self._profile = profile
+        self._recorder = Recorder() if profile else None
         self._close_timeout = close_timeout
-        self._context = _opencl.make_context(raw)
+        self.context: Final = _opencl.make_context(raw)
+        """pyopencl's context."""
+        self.clock_offset: Final = _opencl.clock_offset(self.context) if profile else 0.0
+        """Seconds to add to times of the device for those of `time.perf_counter`; only where it profiles."""
         self._queues: list[Queue] = []
         self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
         self._numbered = 0
+        self._tallies: dict[str, Tally] = {}
         self._transfers = {kind: [0, 0] for kind in Transfer}
         self.queue: Final = self._add_queue()
         """The device's own in-order queue."""
         self.copies: Final = Lane(self.loop, f"host copies of {info.name}")
         """Where large host copies are made."""
-        self._compiler = Lane(self.loop, f"compiler for {info.name}")
-        mapping = _opencl.make_queue(self._context)
-        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit)
+        self.compiler: Final = Compiler(self.loop, self.context, info)
+        """Where programs are compiled."""
+        mapping = _opencl.make_queue(self.context)
+        watch = Watch(info.name) if debug else None
+        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit, watch)
         """Where buffers come from."""
 
     def __repr__(self) -> str:
@@ -109,38 +122,98 @@ class Device:
 
     # --- programs ---
 
-    async def build(self, source: str, options: Sequence[str] = ()) -> Program:
-        """Compile OpenCL C, off the loop.
+    async def build(self, source: str | os.PathLike[str], options: Sequence[str] = ()) -> Program:
+        """Compile OpenCL C, off the loop. A program that was built before is not built again.
+
+        If cancelled: the compiler finishes what it began, and keeps that.
+
+        Args:
+            source: OpenCL C, or the path of a file with it. A file's own folder is where ``#include`` looks first.
+            options: For the compiler: ``["-DN=16", "-cl-fast-relaxed-math"]``.
+
+        Raises:
+            BuildFailed: with the compiler's message, and the lines that it is about.
+            OSError: if the file cannot be read.
+            ArgumentTypeError: if the source is neither text nor a path, or the options are not a sequence of texts.
+        """
+        self.check_usable()
+        check_options(options)
+        program = await self.compiler.compile(await read_source(source), options)
+        self.check_usable()
+        return Program(self, program)
+
+    async def kernel(self, source: str | os.PathLike[str], name: str) -> Kernel:
+        """Compile OpenCL C and take one kernel from it, as `build` does.
+
+        Raises:
+            BuildFailed: with the compiler's message, and the lines that it is about.
+            LookupError: if there is no kernel of that name.
+        """
+        return (await self.build(source)).kernel(name)
+
+    async def elementwise(
+        self, arguments: str, operation: str, *, name: str = "elementwise", preamble: str = ""
+    ) -> Elementwise:
+        """A kernel from a line of C that is run for each element ``i``. Keep it: it is compiled, off the loop.
+
+        Example:
+            >>> axpy = await device.elementwise("float a, const float *x, float *y", "y[i] += a * x[i]")
+            >>> await axpy(2, x, y)
 
         If cancelled: the compiler finishes what it began, and that is dropped.
 
         Args:
-            source: OpenCL C.
-            options: For the compiler: ``["-DN=16", "-cl-fast-relaxed-math"]``.
+            arguments: As in C; say ``const`` for what is only read.
+            operation: What to do, in OpenCL C.
+            name: Of the kernel, in messages and statistics.
+            preamble: OpenCL C that stands before the kernel: functions, macros.
 
         Raises:
             BuildFailed: with the compiler's message.
-            ArgumentTypeError: if the source is not text, or the options are not a sequence of texts.
+            ArgumentValueError: if the arguments are none in C, or have no buffer, or the operation returns.
         """
         self.check_usable()
-        _check_build(source, options)
-        built: list[_opencl.RawProgram] = []
+        return await make_elementwise(self, arguments, operation, name, preamble)
 
-        def compile_program() -> None:
-            built.append(_opencl.compile_program(self._context, source, options))
+    async def reduction(
+        self,
+        dtype: npt.DTypeLike,
+        *,
+        neutral: str | float,
+        reduce: str,
+        map: str,  # noqa: A002 - what it is called everywhere
+        arguments: str,
+        name: str = "reduction",
+        preamble: str = "",
+    ) -> Reduction:
+        """A kernel that makes one number of many elements. Keep it: it is compiled, off the loop.
 
-        await self._compiler.submit(compile_program, (), lambda: "compiling")
-        self.check_usable()
-        return Program(self, built[0])
+        Floating sums depend on the order, which is the device's choice, and the same each time. It takes a small
+        buffer of the pool for as long as it is kept, and waits for that as `BufferPool.acquire` does.
 
-    async def kernel(self, source: str, name: str) -> Kernel:
-        """Compile OpenCL C and take one kernel from it. Keep it: compiling costs tens of milliseconds.
+        Example:
+            >>> dot = await device.reduction(
+            ...     np.float32, neutral=0, reduce="a + b", map="x[i] * y[i]", arguments="const float *x, const float *y"
+            ... )
+            >>> print(await dot(x, y))
+
+        If cancelled: the compiler finishes what it began, and that is dropped.
+
+        Args:
+            dtype: Of the result, and of what is between.
+            neutral: What changes nothing when it is reduced: 0 for a sum, ``"-INFINITY"`` for a maximum.
+            reduce: Two, ``a`` and ``b``, made into one, in OpenCL C.
+            map: What is taken of each element ``i``.
+            arguments: As in C; say ``const`` for what is only read.
+            name: Of the kernels, in messages and statistics.
+            preamble: OpenCL C that stands before the kernels: functions, macros.
 
         Raises:
             BuildFailed: with the compiler's message.
-            LookupError: if there is no kernel of that name.
+            ArgumentValueError: if the arguments are none in C, or have no buffer.
         """
-        return (await self.build(source)).kernel(name)
+        self.check_usable()
+        return await make_reduction(self, dtype, neutral, reduce, map, arguments, name, preamble)
 
     # --- buffers ---
 
@@ -170,6 +243,30 @@ class Device:
     async def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> UnifiedBuffer:
         """A new buffer of the pool with nothing in it yet; the same as ``pool.acquire``."""
         return await self.pool.acquire(shape, dtype)
+
+    async def copy(self, buffer: UnifiedBuffer) -> UnifiedBuffer:
+        """A new buffer of this device's pool with the data of another buffer, which may be of another device.
+
+        Within one device the data stays there; from another one it goes by way of the host. The copy has what
+        commands write that were started before it had its memory, and nothing of those that are started later.
+
+        If cancelled: the new buffer is given back.
+
+        Raises:
+            NoData: if nothing was ever written to the buffer.
+            OutOfDeviceMemory: if it is larger than this device's limit alone.
+        """
+        self.check_usable()
+        if buffer.owner is not self:
+            return await self.upload(await buffer.read())
+        copied = await self.pool.acquire(buffer.shape, buffer.dtype)
+        try:
+            await buffer.start_copying_to(copied, self.queue)
+        except BaseException:
+            if not self.closed:
+                self.pool.release(copied)
+            raise
+        return copied
 
     # --- queues ---
 
@@ -211,14 +308,18 @@ class Device:
 
     def copy_on_host(self, work: Callable[[], object], buffer: UnifiedBuffer, label: Callable[[], str]) -> Operation:
         """Have a thread make a large host copy; commands that use the buffer and are started later wait for it."""
-        event, announced = _opencl.announce(self._context, work)
-        return self.copies.submit(announced, (buffer,), label, event)
+        if self._recorder is None:
+            event, announced = _opencl.announce(self.context, work)
+            return self.copies.submit(announced, (buffer,), label, event)
+        timed = self._recorder.host_work(self.copies.name, work)
+        event, announced = _opencl.announce(self.context, timed)
+        return self.copies.submit(announced, (buffer, timed), label, event)
 
     def _add_queue(self) -> Queue:
-        raw = _opencl.make_queue(self._context, profile=self._profile)
+        raw = _opencl.make_queue(self.context, profile=self._recorder is not None)
         name = f"queue {self._numbered} of {self.info.name}"
         self._numbered += 1
-        queue = Queue(self, raw, name, profile=self._profile)
+        queue = Queue(self, raw, name, self._recorder)
         self._queues.append(queue)
         return queue
 
@@ -238,7 +339,30 @@ class Device:
             uploaded_bytes=up[1],
             downloads=down[0],
             downloaded_bytes=down[1],
+            kernels={name: tally.statistics(timed=self._recorder is not None) for name, tally in self._tallies.items()},
         )
+
+    def trace(self) -> dict[str, Any]:
+        """What ran when, in Chrome's Trace Event Format; only with ``open_device(profile=True)``.
+
+        Each queue has a row, and so have the copies in each direction. It goes back 100,000 operations, and can be
+        taken after the device was closed.
+
+        Example:
+            >>> Path("trace.json").write_text(json.dumps(device.trace()))  # for ui.perfetto.dev
+
+        Raises:
+            ArgumentValueError: if the device was opened without ``profile=True``.
+        """
+        if self._recorder is None:
+            raise ArgumentValueError(
+                f"{self.info.name} keeps no times: open it with `open_device(profile=True)` to have a trace"
+            )
+        return chrome_trace(self.info.index, str(self.info), self._recorder.records)
+
+    def tally(self, name: str) -> Tally:
+        """Where launches of the kernels of that name are counted."""
+        return self._tallies.setdefault(name, Tally())
 
     def count_transfer(self, kind: Transfer, nbytes: int) -> None:
         """A transfer was started."""
@@ -254,7 +378,7 @@ class Device:
         Raises:
             DeviceStuck: if commands were still in flight when the deadline passed.
         """
-        lanes = [*(queue.lane for queue in self._queues), self.copies, self._compiler]
+        lanes = [*(queue.lane for queue in self._queues), self.copies, self.compiler.lane]
         try:
             await self._close(lanes)
         finally:
@@ -282,13 +406,3 @@ class Device:
             f"{self.info.name} did not finish within {self._close_timeout} s: {len(stuck)} still in flight, {shown}. "
             "The threads that wait for them, and their memory, stay until they are over, and so does this process"
         )
-
-
-def _check_build(source: object, options: Any) -> None:
-    if not isinstance(source, str):
-        raise ArgumentTypeError(f"build takes OpenCL C as text, got {source!r}: write build(Path(name).read_text())")
-    if isinstance(options, str):
-        raise ArgumentTypeError(f"options are a list of texts, got {options!r}: write {options.split()}")
-    given: list[object] = list(options) if isinstance(options, (list, tuple)) else [options]  # pyright: ignore[reportUnknownArgumentType]
-    if not all(isinstance(option, str) for option in given):
-        raise ArgumentTypeError(f'options are a list of texts, got {options!r}: write ["-DN=16"]')

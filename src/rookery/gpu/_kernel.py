@@ -8,9 +8,10 @@ from rookery._core._parking import uninterrupted
 
 from . import _opencl
 from ._arguments import LocalMemory, Parameter, Size, parse, understand_size, work_sizes
+from ._arrays import check_computable
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
-from ._queue import Queue
+from ._queue import Queue, events_of
 from ._signals import compiler_undisturbed
 
 if TYPE_CHECKING:
@@ -83,8 +84,10 @@ class Kernel:
         "_preferred",
         "_raw",
         "_required",
+        "_scalar_types",
         "_spare_local",
         "_takes_local",
+        "_tally",
         "owner",
         "signature",
     )
@@ -93,7 +96,11 @@ class Kernel:
         self.owner: Final = owner
         """The device it was compiled for."""
         self.signature: Final = parse(name, _opencl.raw_parameters(raw))
+        for one in self.signature.parameters:
+            if one.dtype is not None:
+                check_computable(one.dtype, self.signature.describe(one), owner.info.name, doubles=owner.info.fp64)
         self._raw = raw
+        self._tally = owner.tally(name)
         self._compiled_for: set[tuple[int, ...]] = set()  # local sizes it was launched with
         self._plan = self.signature.parameters
         self._takes_local = any(one.kind == "local" for one in self._plan)
@@ -101,7 +108,8 @@ class Kernel:
         self._largest = _opencl.max_local_size(raw, owner.raw)
         self._spare_local = _opencl.spare_local_memory(raw, owner.raw)
         self._preferred = PREFERRED_LOCAL_SIZE
-        _opencl.fix_scalar_types(raw, [one.dtype if one.kind == "scalar" else None for one in self._plan])
+        self._scalar_types = [one.dtype if one.kind == "scalar" else None for one in self._plan]
+        _opencl.fix_scalar_types(raw, self._scalar_types)
 
     @property
     def name(self) -> str:
@@ -125,7 +133,12 @@ class Kernel:
 
     @uninterrupted
     def submit(
-        self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
+        self,
+        *args: Argument,
+        size: Size | None = None,
+        local: Size | None = None,
+        queue: Queue | None = None,
+        after: Sequence[Operation] = (),
     ) -> Operation:
         """Launch it, without waiting. It runs after whatever uses its buffers already: commands, and host copies.
 
@@ -134,6 +147,7 @@ class Kernel:
             size: Work items; see the class.
             local: Work items in a group; see the class.
             queue: Where to launch it; the device's own queue unless given.
+            after: Operations of the same device that have to be over first, beside those that use the same buffers.
 
         Raises:
             ArgumentTypeError: for a wrong number of arguments, or one of the wrong kind or dtype. A `TypeError`.
@@ -141,7 +155,7 @@ class Kernel:
                 fit, buffers of another device. A `ValueError`.
             NoData: if nothing was ever written to a buffer that it only reads.
             BufferReleased: if a buffer was released.
-            CommandFailed: if the driver refuses the launch.
+            CommandFailed: if the driver refuses the launch, or an operation in ``after`` has failed.
         """
         self.owner.check_usable()
         queue = self.owner.queue if queue is None else self._understand_queue(queue)
@@ -150,12 +164,54 @@ class Kernel:
         for buffer in buffers:
             if buffer.host_is_newer:
                 buffer.start_upload(queue)
-        after = queue.after(buffers)
-        event = self._launch(queue, raw_args, global_size, local_size, after)
-        operation = queue.follow(event, buffers, self._label)
+        waited_for = queue.after(buffers, after)
+        event = self._launch(queue, raw_args, global_size, local_size, waited_for)
+        operation = queue.follow(event, (*buffers, self._tally), self._label)
         for buffer in written:
             buffer.written_by_launch()
         return operation
+
+    async def warm_up(self, *args: Argument, size: Size | None = None, local: Size | None = None) -> None:
+        """Launch it once, off the loop and beside the queues, and wait; takes what `submit` takes.
+
+        A driver may compile a kernel at its first launch with each local size, for tens of milliseconds. It really
+        runs, so give it data that may change. What uses its buffers and is started later waits for it.
+
+        If cancelled: it runs on, and its buffers stay reserved until it is done.
+
+        Raises:
+            CommandFailed: if the driver refuses the launch, or it failed on the device.
+        """
+        self.owner.check_usable()
+        operation, local_size = self._start_warm_up(args, size, local)
+        await operation
+        self._compiled_for.add(local_size)
+
+    @uninterrupted
+    def _start_warm_up(
+        self, args: Sequence[Argument], size: Size | None, local: Size | None
+    ) -> tuple[Operation, tuple[int, ...]]:
+        """Start it; returns the operation, and the local size that it is for."""
+        raw_args, buffers, written = self._check(args)
+        global_size, local_size = self._sizes(args, size, local)
+        for buffer in buffers:
+            if buffer.host_is_newer:
+                buffer.start_upload(self.owner.queue)
+        after = events_of(buffers)
+        kernel = _opencl.another_kernel(self._raw)  # of the thread's own: arguments are set on the kernel
+        _opencl.fix_scalar_types(kernel, self._scalar_types)
+
+        def run() -> None:
+            queue = _opencl.make_queue(self.owner.context)
+            _opencl.launch(queue, kernel, raw_args, global_size, local_size, after).wait()
+
+        event, announced = _opencl.announce(self.owner.context, run)
+        operation = self.owner.compiler.submit(
+            announced, (*buffers, self._tally), event, lambda: f"warming up {self._label()}"
+        )
+        for buffer in written:
+            buffer.written_by_launch()
+        return operation, local_size
 
     def _understand_queue(self, queue: Any) -> Queue:
         if not isinstance(queue, Queue):
@@ -219,14 +275,11 @@ class Kernel:
 
     def _buffer(self, parameter: Parameter, argument: object) -> tuple[UnifiedBuffer, _opencl.RawBuffer]:
         if not isinstance(argument, UnifiedBuffer):
-            raise ArgumentTypeError(
-                f"{self.signature.describe(parameter)} needs a buffer, got {_shown(argument)}: "
-                "make one with `await device.upload(array)`"
-            )
+            raise self._no_buffer(parameter, argument)
         if argument.owner is not self.owner:
             raise ArgumentValueError(
                 f"{self.signature.describe(parameter)} needs a buffer of its own device, got one of another `open_device()` "
-                f"of {argument.owner.info.name}: copy it with `await device.upload(await buffer.read())`"
+                f"of {argument.owner.info.name}: copy it with `await device.copy(buffer)`"
             )
         if argument.dtype is not parameter.dtype or parameter.lanes > 1:
             self.signature.check_dtype(parameter, argument.dtype, argument.nbytes)
@@ -234,6 +287,12 @@ class Kernel:
         if memory is None:
             argument.refuse_launch(self.signature.describe(parameter))
         return argument, memory
+
+    def _no_buffer(self, parameter: Parameter, argument: object) -> ArgumentTypeError:
+        return ArgumentTypeError(
+            f"{self.signature.describe(parameter)} needs a buffer, got {_shown(argument)}: "
+            "make one with `await device.upload(array)`"
+        )
 
     def _local_memory(self, parameter: Parameter, argument: object) -> _opencl.LocalMemory:
         if not isinstance(argument, LocalMemory):
@@ -247,7 +306,7 @@ class Kernel:
         self, args: Sequence[Argument], size: Size | None, local: Size | None
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The global and local size of a launch with these arguments, which have been checked."""
-        sides = (self._length(args),) if size is None else understand_size(self.name, "size", size)
+        sides = (self.length(args),) if size is None else understand_size(self.name, "size", size)
         group = None if local is None else understand_size(self.name, "local", local)
         if self._required is not None:
             required = self._required[: len(sides)]
@@ -259,13 +318,16 @@ class Kernel:
             group = required
         return work_sizes(self.name, sides, group, self._preferred, self._largest)
 
-    def _length(self, args: Sequence[Argument]) -> int:
-        """The one length of all buffers, for a launch that leaves its size open."""
+    def length(self, args: Sequence[object]) -> int:
+        """The one length of all buffers, for a launch that leaves its size open; None stands for one left aside."""
         lengths = [
             (parameter, argument.size // parameter.lanes)
             for parameter, argument in zip(self._plan, args, strict=True)
             if isinstance(argument, UnifiedBuffer)
         ]
+        for parameter, argument in zip(self._plan, args, strict=True):
+            if parameter.kind == "buffer" and not (argument is None or isinstance(argument, UnifiedBuffer)):
+                raise self._no_buffer(parameter, argument)
         if not lengths:
             raise ArgumentValueError(f"kernel {self.name!r} takes no buffers, so it needs a size: write size=1024")
         first, length = lengths[0]

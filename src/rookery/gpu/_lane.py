@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rookery._core._parking import Loop, Spot
 
     from . import _opencl
+    from ._profile import OperationProfile
 
 logger: Final = logging.getLogger("rookery.gpu")
 
@@ -53,7 +54,7 @@ class Operation:
         WrongLoop: in another thread than that of the loop it was started in.
     """
 
-    __slots__ = ("_error", "_keep", "_label", "_reported", "_settled", "_spots", "_used", "event", "lane", "seconds")
+    __slots__ = ("_error", "_keep", "_label", "_reported", "_settled", "_spots", "_used", "event", "lane", "profile")
 
     def __init__(
         self,
@@ -67,8 +68,8 @@ class Operation:
         self.lane: Final = lane
         self.event = event
         """pyopencl's event of a command, or of a host copy that commands wait for, until it is done."""
-        self.seconds: float | None = None
-        """How long a kernel ran on the device, in seconds, once done; only with ``open_device(profile=True)``."""
+        self.profile: OperationProfile | None = None
+        """When it was where, once it is done well; only with ``open_device(profile=True)``."""
         self._used = used
         self._label = label
         self._keep = keep
@@ -92,6 +93,16 @@ class Operation:
         """What went wrong, as the driver or the copy raised it."""
         return self._error
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it ran on the device, where `profile` tells."""
+        return None if self.profile is None else self.profile.seconds
+
+    @property
+    def label(self) -> str:
+        """What it does."""
+        return self._label()
+
     def __await__(self) -> Generator[Any, Any, None]:
         return self._wait().__await__()
 
@@ -105,6 +116,14 @@ class Operation:
 
     async def _wait(self) -> None:
         await self.settled()
+        self.raise_if_failed()
+
+    def raise_if_failed(self) -> None:
+        """Raise what went wrong, if it is over and something did.
+
+        Raises:
+            CommandFailed: if it failed on the device.
+        """
         if self._error is None:
             return
         self._reported = True

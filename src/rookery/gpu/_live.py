@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from . import _opencl
     from ._buffer import UnifiedBuffer
+    from ._holders import Held
 
 
 @final
@@ -30,8 +31,8 @@ class LiveBuffers:
     def __init__(self, loop: Loop, reclaim: Callable[[], object]) -> None:
         self._loop = loop
         self._reclaim = reclaim
-        # The memory is kept here as well, so that it is the loop's thread that lets go of it.
-        self._held: dict[weakref.ref[UnifiedBuffer], tuple[_opencl.RawBuffer, int]] = {}
+        # Memory, kept here as well so that it is the loop's thread that lets go of it; bytes; in debug mode, who has it.
+        self._held: dict[weakref.ref[UnifiedBuffer], tuple[_opencl.RawBuffer, int, Held | None]] = {}
         self._lost: deque[weakref.ref[UnifiedBuffer]] = deque()
         self._told = False
 
@@ -39,24 +40,39 @@ class LiveBuffers:
         """Those that somebody holds."""
         return iter([buffer for reference in list(self._held) if (buffer := reference()) is not None])
 
-    def add(self, buffer: UnifiedBuffer, memory: _opencl.RawBuffer) -> None:
+    def add(self, buffer: UnifiedBuffer, memory: _opencl.RawBuffer, held: Held | None) -> None:
         """A buffer was handed out."""
         # Commands in flight hold their buffers, so that none is collected under them.
-        self._held[weakref.ref(buffer, self._note)] = memory, buffer.reserved
+        self._held[weakref.ref(buffer, self._note)] = memory, buffer.reserved, held
+
+    def untrack(self, buffer: UnifiedBuffer) -> None:
+        """Forget who took a buffer."""
+        reference = weakref.ref(buffer)
+        if (entry := self._held.get(reference)) is not None:
+            self._held[reference] = *entry[:2], None
+
+    def held(self) -> list[Held]:
+        """Who took what, as far as it is tracked."""
+        return [held for _, _, held in self._held.values() if held is not None]
 
     def discard(self, buffer: UnifiedBuffer) -> None:
         """A buffer was released."""
         self._held.pop(weakref.ref(buffer), None)
 
-    def take_lost(self) -> list[int]:
-        """Let go of the memory of buffers that are gone; returns how many bytes each took from the device."""
+    @property
+    def reserved(self) -> int:
+        """Bytes that all of them take from the device."""
+        return sum(reserved for _, reserved, _ in self._held.values())
+
+    def take_lost(self) -> list[tuple[int, Held | None]]:
+        """Let go of the memory of buffers that are gone; returns how many bytes each took from the device, and who."""
         self._told = False  # cleared first: what is noted from here on is either seen below or told again
-        sizes: list[int] = []
+        lost: list[tuple[int, Held | None]] = []
         while self._lost:
             # One that was released before it was collected is here no longer.
-            if (lost := self._held.pop(self._lost.popleft(), None)) is not None:
-                sizes.append(lost[1])
-        return sizes
+            if (entry := self._held.pop(self._lost.popleft(), None)) is not None:
+                lost.append(entry[1:])
+        return lost
 
     @property
     def any_lost(self) -> bool:

@@ -35,6 +35,7 @@ async def open_device(
     *,
     memory_limit: int | None = None,
     profile: bool = False,
+    debug: bool = False,
     close_timeout: float = CLOSE_TIMEOUT,
 ) -> AsyncGenerator[Device, None]:
     """Open a device for the length of an ``async with`` block.
@@ -50,7 +51,11 @@ async def open_device(
             what the environment's ``ROOKERY_DEVICE`` says, else the first GPU, else PoCL.
         memory_limit: Bytes that the pool may hand out; 90 % of the device's memory unless given, or half of it where
             that is also the host's.
-        profile: Whether operations tell how long they ran (`Operation.seconds`).
+        profile: Whether operations tell when they ran (`Operation.profile`), kernels how long (`Device.statistics`), and
+            the device all of it (`Device.trace`). Some microseconds for each.
+        debug: Whether to report, to the log ``rookery.gpu``, buffers that were never released, and deadlocks in which
+            every task that holds memory waits for more; each with the tasks and where they acquired what they hold.
+            Some tens of microseconds for each buffer.
         close_timeout: Seconds to wait for commands in flight when the block ends.
 
     Raises:
@@ -64,7 +69,7 @@ async def open_device(
     known = [_opencl.describe(index, raw) for index, raw in enumerate(found)]
     info = select(known, selector, os.environ.get(ENVIRONMENT))
     limit = _limit(info, memory_limit)
-    device = Device(found[info.index], info, limit, profile=profile, close_timeout=close_timeout)
+    device = Device(found[info.index], info, limit, profile=profile, debug=debug, close_timeout=close_timeout)
     try:
         yield device
     except BaseException as error:

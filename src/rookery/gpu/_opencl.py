@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
 
-from ._errors import BuildFailed, CommandFailed, ForkedProcess, GpuUnavailable
+from ._errors import CommandFailed, ForkedProcess, GpuUnavailable
 from ._pocl import ensure_cache, name_processor
-from ._select import DeviceInfo, Kind
+from ._select import DeviceInfo, Kind, Svm
 
 try:
     import numpy as np
     import pyopencl as cl
-    from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer
+    from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer, VectorArg, parse_c_arg
 except ImportError as error:
     raise GpuUnavailable(
         f'rookery.gpu needs numpy and pyopencl ({error}): pip install "rookery[gpu]", '
@@ -26,7 +28,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import numpy.typing as npt
 
@@ -41,6 +43,9 @@ RawPool = MemoryPool
 RawProgram = cl.Program
 RawQueue = cl.CommandQueue
 UserEvent = cl.UserEvent
+
+ARGUMENT_INFO: Final = ("-cl-kernel-arg-info",)
+"""Without it the compiler forgets the names, types and qualifiers of arguments."""
 
 
 # --- processes -------------------------------------------------------------------------------------
@@ -110,17 +115,45 @@ def describe(index: int, device: RawDevice) -> DeviceInfo:
         name=device.name.strip(),
         vendor=device.vendor.strip(),
         platform=device.platform.name.strip(),
+        platform_version=device.platform.version.strip(),
         kind=_kind(device),
+        version=device.version.strip(),
         driver=device.driver_version.strip(),
         global_memory=device.global_mem_size,
         max_allocation=device.max_mem_alloc_size,
+        local_memory=device.local_mem_size,
         compute_units=device.max_compute_units,
         max_work_group_size=device.max_work_group_size,
+        host_unified_memory=bool(device.host_unified_memory),
         # An integrated GPU shares the memory too, but wants to be told of each access; it is copied to for now.
         shares_host_memory=bool(device.host_unified_memory) and _kind(device) == "cpu",
-        fp64="cl_khr_fp64" in extensions,
+        # The extension is no longer named by every driver that has it.
+        fp64="cl_khr_fp64" in extensions or bool(_if_known(device, "double_fp_config")),
         fp16="cl_khr_fp16" in extensions,
+        svm=_svm(device),
     )
+
+
+def _svm(device: RawDevice) -> tuple[Svm, ...]:
+    bits = cl.device_svm_capabilities
+    kinds: dict[Svm, int] = {
+        "coarse buffer": bits.COARSE_GRAIN_BUFFER,
+        "fine buffer": bits.FINE_GRAIN_BUFFER,
+        "fine system": bits.FINE_GRAIN_SYSTEM,
+        "atomics": bits.ATOMICS,
+    }
+    has = _if_known(device, "svm_capabilities")
+    return tuple(kind for kind, bit in kinds.items() if has & bit)
+
+
+def _if_known(device: RawDevice, name: str) -> int:
+    """A set of bits that older drivers have no answer for; none then."""
+    try:
+        return int(getattr(device, name))
+    except cl.Error as error:
+        if error.code != cl.status_code.INVALID_VALUE:
+            raise
+        return 0
 
 
 def _kind(device: RawDevice) -> Kind:
@@ -133,7 +166,11 @@ def _kind(device: RawDevice) -> Kind:
 
 def make_context(device: RawDevice) -> Context:
     """A context for one device."""
-    return cl.Context([device])
+    context = cl.Context([device])
+    # Where the driver has no cache of its own, pyopencl keeps binaries, and these know nothing of their arguments.
+    untyped: Any = context
+    untyped.cache_dir = False
+    return context
 
 
 def make_queue(context: Context, *, profile: bool = False) -> RawQueue:
@@ -216,21 +253,44 @@ def copy_to_host(queue: RawQueue, host: npt.NDArray[Any], memory: RawBuffer, aft
     return event
 
 
+def copy_on_device(
+    queue: RawQueue, target: RawBuffer, source: RawBuffer, nbytes: int, after: Sequence[Event] | None
+) -> Event:
+    """Start copying between two buffers of one device."""
+    to: Any = target
+    of: Any = source
+    event: Event = cl.enqueue_copy(queue, to, of, byte_count=nbytes, wait_for=after)
+    return event
+
+
 # --- kernels ---------------------------------------------------------------------------------------
+
+
+class CompilerError(Exception):
+    """What the compiler said about a source that it does not accept."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__(log)
+        self.log = log
 
 
 def compile_program(context: Context, source: str, options: Sequence[str]) -> RawProgram:
     """Compile OpenCL C, with the information about arguments that checks need. Takes long: not on the loop.
 
     Raises:
-        BuildFailed: with what the compiler said.
+        CompilerError: with what the compiler said.
     """
-    try:
-        program: RawProgram = cl.Program(context, source).build(options=["-cl-kernel-arg-info", *options])
-    except cl.RuntimeError as error:
-        log = _compiler_log(str(error))
-        raise BuildFailed(f"the OpenCL source did not compile:\n{log}", log) from None
+    with _compiler_errors():
+        program: RawProgram = cl.Program(context, source).build(options=[*ARGUMENT_INFO, *options])
     return program
+
+
+@contextmanager
+def _compiler_errors() -> Generator[None]:
+    try:
+        yield
+    except cl.RuntimeError as error:
+        raise CompilerError(_compiler_log(str(error))) from None
 
 
 def _compiler_log(message: str) -> str:
@@ -242,12 +302,23 @@ def _compiler_log(message: str) -> str:
 
 def kernel_names(program: RawProgram) -> list[str]:
     """The kernels of a compiled program."""
-    return [name for name in program.kernel_names.split(";") if name]
+    try:
+        names = program.kernel_names
+    except cl.Error as error:
+        if error.code != cl.status_code.INVALID_PROGRAM_EXECUTABLE:
+            raise
+        return []  # how some drivers say that there is none
+    return [name for name in names.split(";") if name]
 
 
 def make_kernel(program: RawProgram, name: str) -> RawKernel:
     """One kernel of a compiled program, with arguments of its own."""
     return cl.Kernel(program, name)
+
+
+def another_kernel(kernel: RawKernel) -> RawKernel:
+    """The same kernel once more, with arguments of its own."""
+    return cl.Kernel(kernel.program, kernel.function_name)
 
 
 def raw_parameters(kernel: RawKernel) -> list[tuple[str, str, bool, str]]:
@@ -321,6 +392,90 @@ def launch(
         raise CommandFailed(f"the driver refused to launch kernel {kernel.function_name!r}: {error}") from error
 
 
-def run_seconds(event: Event) -> float:
-    """How long a completed command ran on the device, where the queue profiles."""
-    return float(event.profile.end - event.profile.start) * 1e-9
+# --- times and events ------------------------------------------------------------------------------
+
+
+def event_times(event: Event) -> tuple[float, float, float, float]:
+    """When a completed command was queued, submitted, started and ended, where the queue profiles.
+
+    In seconds on the device's clock.
+    """
+    times = event.profile
+    return times.queued * 1e-9, times.submit * 1e-9, times.start * 1e-9, times.end * 1e-9
+
+
+def clock_offset(context: Context) -> float:
+    """The seconds to add to times of the device for those of `time.perf_counter`, to some microseconds."""
+    marker = cl.enqueue_marker(make_queue(context, profile=True))
+    marker.wait()
+    return perf_counter() - float(marker.profile.end) * 1e-9
+
+
+def is_event_of(event: Event, context: Context) -> bool:
+    """Whether commands of that context can wait for it."""
+    untyped: Any = event
+    return bool(untyped.context == context)
+
+
+# --- generated kernels -----------------------------------------------------------------------------
+
+
+class _ConstVector(VectorArg):
+    """A pointer to const. pyopencl drops that word, and with it the knowledge of who writes what."""
+
+    def declarator(self) -> str:
+        return f"const {super().declarator()}"
+
+    def update_persistent_hash(self, key_hash: Any, key_builder: Any) -> None:
+        """Let older versions of pyopencl, which know the hashes of their own types only, remember how it is passed."""
+        key_builder.rec(key_hash, (self.declarator(), self.dtype.str))
+
+
+def parse_arguments(arguments: str) -> list[Any]:
+    """A C argument list as pyopencl's generators take it, in which pointers to const stay what they are.
+
+    Raises:
+        ValueError: if it cannot be understood.
+    """
+    parsed: list[Any] = []
+    for declared in arguments.split(","):
+        try:
+            one: Any = parse_c_arg(declared)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+        const = isinstance(one, VectorArg) and "const" in declared.split()
+        parsed.append(_ConstVector(one.dtype, one.name) if const else one)
+    return parsed
+
+
+def elementwise_kernel(
+    context: Context, arguments: Sequence[Any], operation: str, name: str, preamble: str
+) -> RawKernel:
+    """The kernel of pyopencl that runs an operation for each ``i`` below its last argument, in a launch of any size.
+
+    Raises:
+        CompilerError: with what the compiler said.
+    """
+    from pyopencl.elementwise import get_elwise_kernel
+
+    with _compiler_errors():
+        return get_elwise_kernel(context, arguments, operation, name=name, preamble=preamble, options=[*ARGUMENT_INFO])
+
+
+def reduction_kernels(
+    context: Context, dtype: np.dtype[Any], neutral: str, reduce: str, mapped: str, arguments: Sequence[Any],
+    name: str, preamble: str,
+) -> list[tuple[RawKernel, int]]:  # fmt: skip
+    """The two stages of pyopencl's reduction, each with the size of its groups.
+
+    Raises:
+        CompilerError: with what the compiler said.
+    """
+    from pyopencl.reduction import ReductionKernel
+
+    with _compiler_errors():
+        made = ReductionKernel(
+            context, dtype, neutral, reduce, mapped, list(arguments), name=name, preamble=preamble,
+            options=[*ARGUMENT_INFO],
+        )  # fmt: skip
+    return [(stage.kernel, stage.group_size) for stage in (made.stage_1_inf, made.stage_2_inf)]

@@ -40,7 +40,7 @@ def ensure_cache() -> tempfile.TemporaryDirectory[str] | None:
     Returns:
         The temporary folder, to be kept as long as PoCL is used; it is removed at exit.
     """
-    if _writable(cache_folder(os.environ)):
+    if writable(cache_folder(os.environ)):
         return None
     temporary = tempfile.TemporaryDirectory(prefix="rookery-pocl-", ignore_cleanup_errors=True)
     os.environ[CACHE_VARIABLE] = temporary.name
@@ -57,7 +57,8 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
     return Path(home, ".cache", "pocl", "kcache") if home else Path("/tmp/pocl/kcache")  # noqa: S108 - PoCL's own rule
 
 
-def _writable(folder: Path) -> bool:
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if there is none."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

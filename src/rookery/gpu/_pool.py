@@ -13,10 +13,11 @@ from rookery._core._parking import uninterrupted
 from rookery._core.waiting import WaitingLine
 
 from . import _opencl
-from ._arrays import understand_dtype, understand_shape
+from ._arrays import check_computable, understand_dtype, understand_shape
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
+from ._holders import Held, current_origin
 from ._live import LiveBuffers
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._device import Device
+    from ._holders import Watch
 
 YIELD_EVERY: Final = 64
 """A task that acquires without ever having to wait lets the others run after this many times."""
@@ -63,9 +65,22 @@ class BufferPool:
     when Python collects it.
     """
 
-    __slots__ = ("_addresses", "_at_once", "_budget", "_device", "_largest", "_line", "_live", "_mapping", "_raw")
+    __slots__ = (
+        "_addresses",
+        "_at_once",
+        "_budget",
+        "_device",
+        "_largest",
+        "_line",
+        "_live",
+        "_mapping",
+        "_raw",
+        "_watch",
+    )
 
-    def __init__(self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int) -> None:
+    def __init__(
+        self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int, watch: Watch | None
+    ) -> None:
         self._device = device
         self._raw = raw
         self._mapping = mapping  # a queue without kernels, in which nothing waits
@@ -75,6 +90,7 @@ class BufferPool:
         self._live = LiveBuffers(device.loop, self._reclaim_lost)
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
+        self._watch = watch  # only in debug mode
 
     # --- acquiring ---
 
@@ -103,7 +119,7 @@ class BufferPool:
             await self._device.loop.checkpoint()
             self._device.check_usable()
         if not self._budget.take(nbytes):
-            await self._wait_for(nbytes)
+            await self._wait_for(nbytes, f"{kind} {sides}")
         return self._allocate(sides, kind, nbytes)
 
     @uninterrupted
@@ -136,18 +152,38 @@ class BufferPool:
     ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         """Shape and dtype in full, and the bytes that the request takes from the device."""
         sides, kind = understand_shape(shape), understand_dtype(dtype)
+        info = self._device.info
+        if not info.fp64:
+            check_computable(kind, "a buffer", info.name, doubles=False)
         asked = math.prod(sides) * kind.itemsize
         if asked > self._largest:
             raise OutOfDeviceMemory(
-                f"a buffer of {asked:,} bytes is more than {self._device.info.name} can allocate at once, "
+                f"a buffer of {asked:,} bytes is more than {info.name} can allocate at once, "
                 f"{self._largest:,} bytes: split it"
             )
         nbytes = _opencl.rounded_size(self._raw, asked)
         self._budget.check(nbytes, asked)
         return sides, kind, nbytes
 
-    async def _wait_for(self, nbytes: int) -> None:
+    async def _wait_for(self, nbytes: int, what: str) -> None:
         """Stand in line for a reservation."""
+        if self._watch is None:
+            await self._stand_in_line(nbytes)
+            return
+        wanted = Held(what, nbytes, current_origin())
+        self._watch.waits(wanted)
+        self._look_for_deadlock(self._watch)
+        try:
+            await self._stand_in_line(nbytes)
+        finally:
+            self._watch.waits_no_more(wanted)
+
+    def _look_for_deadlock(self, watch: Watch) -> None:
+        # Bytes in flight come back by themselves, and who was granted more than is held is about to go on.
+        if not self._budget.in_flight and self._budget.active == self._live.reserved:
+            watch.look(self._live.held())
+
+    async def _stand_in_line(self, nbytes: int) -> None:
         ticket = self._budget.join(nbytes)
         try:
             await self._line.wait(lambda: self._take_back(nbytes))
@@ -167,6 +203,8 @@ class BufferPool:
         """Grant as many as now fit, in turn."""
         while not self._device.closed and self._budget.serve():
             self._line.grant()
+        if self._watch is not None and self._line.first is not None:
+            self._look_for_deadlock(self._watch)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> UnifiedBuffer:
         """Turn a reservation into memory."""
@@ -187,7 +225,8 @@ class BufferPool:
             self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
         self._budget.allocated(nbytes, fresh=fresh)
         buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes)
-        self._live.add(buffer, memory)
+        held = None if self._watch is None else Held(f"{dtype} {shape}", nbytes, current_origin())
+        self._live.add(buffer, memory, held)
         return buffer
 
     # --- releasing ---
@@ -226,9 +265,11 @@ class BufferPool:
     @uninterrupted
     def _reclaim_lost(self) -> None:
         """Take the memory of buffers that were collected without a release, and serve who waits."""
-        for nbytes in self._live.take_lost():
+        for nbytes, held in self._live.take_lost():
             self._budget.retire(nbytes)
             self._budget.reclaim(nbytes)
+            if self._watch is not None and held is not None:
+                self._watch.leaked(held)
         self._serve()
 
     @uninterrupted
@@ -244,6 +285,10 @@ class BufferPool:
         self._addresses.clear()
         self._budget.trimmed()
         return held
+
+    def untrack(self, buffer: UnifiedBuffer) -> None:
+        """Leave a buffer out of leak reports, for one that is meant to be collected and not released."""
+        self._live.untrack(buffer)
 
     # --- looking, and the end ---
 
@@ -273,6 +318,8 @@ class BufferPool:
         """Release every buffer and send those home who wait; the device has been marked closed."""
         self._line.grant_all()
         self._reclaim_lost()
+        if self._watch is not None:
+            self._watch.closed(self._live.held())
         for buffer in self._live:
             self._live.discard(buffer)
             self._budget.retire(buffer.reserved)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from . import _opencl
+from ._errors import ArgumentTypeError, ArgumentValueError
 from ._lane import Lane, Operation, Used
+from ._profile import OperationProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ._device import Device
+    from ._profile import Recorder
 
 
 class OnDevice(Used, Protocol):
@@ -22,6 +25,16 @@ class OnDevice(Used, Protocol):
         ...
 
 
+def events_of(used: Sequence[OnDevice], within: Lane | None = None) -> list[_opencl.Event] | None:
+    """The events that a command using these has to wait for; those ``within`` its own lane are in order anyway."""
+    return [
+        operation.event
+        for thing in used
+        for lane, operation in thing.last.items()
+        if lane is not within and operation.event is not None
+    ] or None
+
+
 @final
 class Queue:
     """An in-order queue: its commands run one after the other, and beside those of other queues.
@@ -30,14 +43,14 @@ class Queue:
     buffers: the order in which a program starts them is the order in which they see their data.
     """
 
-    __slots__ = ("_profile", "lane", "owner", "raw")
+    __slots__ = ("_recorder", "lane", "owner", "raw")
 
-    def __init__(self, owner: Device, raw: _opencl.RawQueue, name: str, *, profile: bool) -> None:
+    def __init__(self, owner: Device, raw: _opencl.RawQueue, name: str, recorder: Recorder | None) -> None:
         self.owner: Final = owner
         """The device it belongs to."""
         self.raw: Final = raw
         self.lane: Final = Lane(owner.loop, name)
-        self._profile = profile
+        self._recorder = recorder
 
     @property
     def name(self) -> str:
@@ -55,19 +68,41 @@ class Queue:
         if self.lane.in_flight:
             await self.lane.in_flight[-1].settled()
 
-    def after(self, used: Sequence[OnDevice]) -> list[_opencl.Event] | None:
-        """The events on other queues, and of host copies, that a command using these has to wait for."""
+    def after(self, used: Sequence[OnDevice], more: Sequence[Operation] = ()) -> list[_opencl.Event] | None:
+        """The events on other queues, and of host copies, that a command using these has to wait for.
+
+        Args:
+            used: What it uses.
+            more: Operations that it is to run after in any case.
+        """
         self.lane.check_open()
-        # Within one queue the order is the device's business.
-        return [
-            operation.event
-            for thing in used
-            for lane, operation in thing.last.items()
-            if lane is not self.lane and operation.event is not None
-        ] or None
+        events = events_of(used, self.lane)
+        return events if more == () else [*(events or ()), *self._events_of(more)] or None
+
+    def _events_of(self, operations: Any) -> Iterator[_opencl.Event]:
+        given: list[object] = list(operations) if isinstance(operations, (list, tuple)) else [operations]  # pyright: ignore[reportUnknownArgumentType]
+        for operation in given:
+            if not isinstance(operation, Operation):
+                raise ArgumentTypeError(
+                    f"after is a list of operations, got {operations!r}: write after=[kernel.submit(...)]"
+                )
+            operation.raise_if_failed()
+            if operation.event is None or operation.lane is self.lane:
+                continue
+            if not _opencl.is_event_of(operation.event, self.owner.context):
+                raise ArgumentValueError(
+                    f"{operation!r} is of another `open_device()` than {self.name!r}, and devices do not wait for each "
+                    "other: write `await operation` before"
+                )
+            yield operation.event
 
     def follow(
-        self, event: _opencl.Event, used: Sequence[OnDevice], label: Callable[[], str], keep: object = None
+        self,
+        event: _opencl.Event,
+        used: Sequence[Used],
+        label: Callable[[], str],
+        keep: object = None,
+        row: str | None = None,
     ) -> Operation:
         """Follow a command that was just put into this queue.
 
@@ -76,16 +111,23 @@ class Queue:
             used: What it uses, to be told when it is over.
             label: What to call it in messages; called only when needed.
             keep: What must not be collected before it is over.
+            row: Where a trace shows it; in the row of this queue unless given.
         """
-        operation = Operation(self.lane, used, label, event=event, keep=keep)
-        self.lane.follow(operation, used, self._timed(operation, event) if self._profile else event.wait)
+        if self._recorder is None:
+            operation, wait = Operation(self.lane, used, label, event=event, keep=keep), event.wait
+        else:
+            used = (*used, self._recorder.command(row or self.name))
+            operation = Operation(self.lane, used, label, event=event, keep=keep)
+            wait = self._timed(operation, event)
+        self.lane.follow(operation, used, wait)
         self.raw.flush()
         return operation
 
-    @staticmethod
-    def _timed(operation: Operation, event: _opencl.Event) -> Callable[[], None]:
+    def _timed(self, operation: Operation, event: _opencl.Event) -> Callable[[], None]:
+        offset = self.owner.clock_offset
+
         def wait() -> None:
             event.wait()
-            operation.seconds = _opencl.run_seconds(event)
+            operation.profile = OperationProfile(*(seconds + offset for seconds in _opencl.event_times(event)))
 
         return wait

@@ -18,6 +18,7 @@ INSTALL: Final = (
 )
 
 Kind = Literal["gpu", "cpu", "accelerator", "other"]
+Svm = Literal["coarse buffer", "fine buffer", "fine system", "atomics"]
 
 
 @attrs.frozen
@@ -30,19 +31,31 @@ class DeviceInfo:
     vendor: str
     platform: str
     """The name of its OpenCL platform, that is of its driver."""
+    platform_version: str
+    """The OpenCL version of the platform, and what its maker says about it."""
     kind: Kind
+    version: str
+    """The OpenCL version of the device, and what its maker says about it."""
     driver: str
     """The driver's version."""
     global_memory: int
     """Bytes of device memory."""
     max_allocation: int
     """The largest single buffer, in bytes."""
+    local_memory: int
+    """Bytes that the work items of a group share, for each group."""
     compute_units: int
     max_work_group_size: int
+    host_unified_memory: bool
+    """Whether its memory is the processor's own, as the driver has it; so it may be on an integrated GPU."""
     shares_host_memory: bool
-    """Whether its memory is the processor's own, so that nothing has to be copied."""
+    """Whether buffers are used by both in place, so that nothing is copied."""
     fp64: bool
+    """Whether it computes with ``double``."""
     fp16: bool
+    """Whether it computes with ``half``."""
+    svm: tuple[Svm, ...]
+    """The kinds of shared virtual memory that it has."""
 
     @property
     def is_pocl(self) -> bool:

@@ -1,0 +1,189 @@
+"""Debug mode: buffers that were never released, and tasks that wait for each other's memory, are reported."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+
+from rookery import gpu
+from rookery._core._parking import current_loop
+
+from .support import DEVICE, KERNELS, Gate
+
+HERE = str(Path(__file__))
+LIMIT = 20_000
+HALF = 2000  # elements of four bytes, of which two fit
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(record.levelno, record.getMessage()) for record in caplog.records]
+
+
+async def test_a_buffer_that_was_never_released_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """With the task, and where it acquired it."""
+    async with gpu.open_device(DEVICE, debug=True) as device:
+
+        async def forgetful() -> None:
+            await device.empty((10, 5), np.int16)  # this line
+
+        await forgetful()
+        gc.collect()
+        device.pool.trim()
+        ((level, message),) = messages(caplog)
+    assert level == logging.WARNING
+    assert "a buffer was never released" in message
+    assert "int16 (10, 5), " in message
+    assert "in forgetful" in message
+    assert f'File "{HERE}"' in message
+    assert "# this line" in message
+    assert "site-packages/rookery" not in message
+    assert "_pool.py" not in message, "what is shown ends where the user's code does"
+    assert len(caplog.records) == 1
+
+
+async def test_what_is_held_at_the_end_is_reported_together(caplog: pytest.LogCaptureFixture) -> None:
+    """The first few with their places."""
+    async with gpu.open_device(DEVICE, debug=True) as device:
+        held = [await device.empty(10) for _ in range(7)]
+    ((level, message),) = messages(caplog)
+    assert level == logging.WARNING
+    assert f"was closed with 7 buffers of {sum(one.reserved for one in held)} bytes not released" in message
+    assert message.count("float32 (10,)") == 5
+    assert "- and 2 more" in message
+
+
+async def test_what_is_released_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """By hand, by a lease, or because a reduction that owned it is gone."""
+    async with gpu.open_device(DEVICE, debug=True) as device:
+        async with device.pool.lease(10) as x:
+            x.copy_from(np.ones(10, np.float32))
+            total = await device.reduction(
+                np.float32, neutral=0, reduce="a + b", map="x[i]", arguments="const float *x"
+            )
+            assert await total(x) == 10
+            del total
+            gc.collect()
+        device.pool.release(await device.empty(10))
+        device.pool.trim()
+    assert messages(caplog) == []
+
+
+async def test_without_debug_nothing_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """Collecting is a way to release."""
+    async with gpu.open_device(DEVICE) as device:
+        await device.empty(10)
+        held = await device.empty(10)
+    assert held.released
+    assert messages(caplog) == []
+
+
+async def test_a_deadlock_names_those_who_hold(caplog: pytest.LogCaptureFixture) -> None:
+    """And what they wait for; when one of them gives up, the other goes on."""
+    scope, done = anyio.CancelScope(), []
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        both = anyio.Event()
+
+        async def greedy(name: str, scope: anyio.CancelScope) -> None:
+            with scope:
+                async with device.pool.lease(HALF):
+                    if device.pool.statistics().active_bytes > LIMIT // 2:
+                        both.set()
+                    await both.wait()
+                    async with device.pool.lease(HALF + 1):
+                        done.append(name)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(greedy, "first", scope, name="first task")
+            tasks.start_soon(greedy, "second", anyio.CancelScope(), name="second task")
+            while device.pool.statistics().waiting < 2:
+                await current_loop().checkpoint()
+            ((level, message),) = messages(caplog)
+            assert level == logging.ERROR
+            assert "deadlock, every task that holds its memory waits for more" in message
+            held, _, wanted = message.partition("Waited for:")
+            for part, what in ((held, f"({HALF},)"), (wanted, f"({HALF + 1},)")):
+                assert part.count(what) == 2
+                assert "'first task'" in part
+                assert "'second task'" in part
+                assert f'File "{HERE}"' in part
+            scope.cancel()
+    assert done == ["second"]
+    assert len(caplog.records) == 1
+
+
+async def test_a_deadlock_is_seen_when_the_last_who_did_not_wait_lets_go(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody has to ask for memory at that moment."""
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        third = await device.empty(HALF // 10)
+        async with anyio.create_task_group() as tasks:
+
+            async def greedy() -> None:
+                async with device.pool.lease(HALF), device.pool.lease(2 * HALF):
+                    pass
+
+            tasks.start_soon(greedy, name="greedy task")
+            await anyio.wait_all_tasks_blocked()
+            assert messages(caplog) == [], "this task might let go, and that might do"
+            device.pool.release(third)
+            ((_, message),) = messages(caplog)
+            assert "deadlock" in message
+            assert "'greedy task'" in message
+            tasks.cancel_scope.cancel()
+    assert len(caplog.records) == 1
+
+
+async def test_who_was_granted_and_did_not_run_yet_is_not_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on, so there is no deadlock."""
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        mine, rest = await device.empty(HALF), await device.empty(HALF)
+
+        async def short() -> None:
+            device.pool.release(await device.empty(HALF))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(short)
+            await anyio.wait_all_tasks_blocked()
+            device.pool.release(rest)  # granted to the other, who has not run yet
+            more = await device.empty(HALF)
+        device.pool.release(mine)
+        device.pool.release(more)
+    assert messages(caplog) == []
+
+
+async def test_waiting_for_somebody_who_works_is_no_deadlock(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor for memory that comes back when a kernel is done."""
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        released = anyio.Event()
+
+        async def working() -> None:
+            async with device.pool.lease(HALF):
+                await released.wait()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(working)
+            await anyio.wait_all_tasks_blocked()
+            async with device.pool.lease(HALF) as mine:
+                mine.copy_from(np.zeros(HALF, np.float32))
+
+                async def more() -> None:
+                    device.pool.release(await device.empty(HALF))
+
+                tasks.start_soon(more)
+                await anyio.wait_all_tasks_blocked()
+                released.set()
+        assert messages(caplog) == []
+        mine = await device.upload(np.zeros(2 * HALF, np.float32))
+        with Gate(device.queue) as gate:
+            increment.submit(mine)
+            device.pool.release(mine)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(more)
+                await anyio.wait_all_tasks_blocked()
+                gate.open()
+    assert messages(caplog) == []

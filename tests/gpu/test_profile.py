@@ -1,0 +1,204 @@
+"""Operations chained across queues, when they ran, counts of kernels, and the trace of it all."""
+
+from __future__ import annotations
+
+import json
+from time import perf_counter
+
+import anyio
+import numpy as np
+import pytest
+
+from rookery import gpu
+from rookery.gpu import _profile
+from rookery.gpu._buffer import LARGE
+
+from .support import DEVICE, KERNELS, Gate, without_shared_memory
+
+# --- chaining ---------------------------------------------------------------------------------------
+
+
+async def test_operations_are_chained_across_queues(device: gpu.Device, program: gpu.Program) -> None:
+    """Also where they share no buffer."""
+    fill = program.kernel("fill")
+    a, b = await device.empty(4), await device.empty(4)
+    async with device.open_queue() as queue:
+        with Gate(device.queue) as gate:
+            first = fill.submit(a, 1)
+            second = fill.submit(b, 2, queue=queue, after=[first])
+            third = fill.submit(b, 3, queue=queue)
+            await anyio.wait_all_tasks_blocked()
+            assert not second.done
+            gate.open()
+            await third
+        assert second.done
+        await fill.submit(b, 4, after=[first, third], queue=queue)  # what is over is waited for at once
+    assert (await b.read()).tolist() == [4] * 4
+
+
+async def test_generated_kernels_are_chained_as_well(device: gpu.Device) -> None:
+    """Both kinds."""
+    twice = await device.elementwise("float *x", "x[i] *= 2")
+    total = await device.reduction(np.float32, neutral=0, reduce="a + b", map="x[i]", arguments="const float *x")
+    a, b = await device.upload(np.ones(4, np.float32)), await device.upload(np.ones(4, np.float32))
+    out = await device.empty(())
+    async with device.open_queue() as queue:
+        with Gate(device.queue) as gate:
+            first = twice.submit(a)
+            second = twice.submit(b, queue=queue, after=[first])
+            third = total.submit(b, out=out, queue=queue, after=[first])
+            await anyio.wait_all_tasks_blocked()
+            assert not second.done
+            assert not third.done
+            gate.open()
+            await third
+    assert await out.read() == 8
+
+
+async def test_what_follows_a_failure_fails(device: gpu.Device, program: gpu.Program) -> None:
+    """On whichever queue; and the device remains usable."""
+    fill = program.kernel("fill")
+    a, b = await device.empty(4), await device.empty(4)
+    async with device.open_queue() as queue:
+        with Gate(device.queue) as gate:
+            first = fill.submit(a, 1)
+            second = fill.submit(b, 2, queue=queue, after=[first])
+            gate.fail()
+            with pytest.raises(gpu.CommandFailed):
+                await second
+            with pytest.raises(gpu.CommandFailed):
+                await first
+        with pytest.raises(gpu.CommandFailed, match="kernel 'fill' failed"):
+            fill.submit(b, 3, queue=queue, after=[first])
+    async with device.open_queue() as queue:
+        await fill(b, 4, queue=queue)
+    assert (await b.read()).tolist() == [4] * 4
+
+
+async def test_operations_that_cannot_be_waited_for_are_refused(device: gpu.Device, program: gpu.Program) -> None:
+    """What is none, and those of another opening."""
+    fill, a = program.kernel("fill"), await device.empty(4)
+    for wrong in ([1], 1, "ab"):
+        with pytest.raises(TypeError, match=r"after is a list of operations, got .*: write after=\[kernel\.submit"):
+            fill.submit(a, 1, after=wrong)  # type: ignore[arg-type]
+    async with gpu.open_device(DEVICE) as other:
+        foreign = await other.kernel(KERNELS, "fill")
+        with Gate(other.queue):
+            operation = foreign.submit(await other.empty(4), 1)
+            with pytest.raises(ValueError, match=r"of another `open_device\(\)` than 'queue 0 .*: write `await operat"):
+                fill.submit(a, 1, after=[operation])
+    await fill(a, 5)
+    assert (await a.read()).tolist() == [5] * 4
+
+
+# --- times ------------------------------------------------------------------------------------------
+
+
+async def test_an_operation_tells_when_it_was_where() -> None:
+    """On the clock of the host, to which the device's is fitted when it is opened."""
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        x = await device.upload(np.zeros(1000, np.float32))
+        before = perf_counter()
+        operation = increment.submit(x)
+        assert operation.profile is None
+        await operation
+        after = perf_counter()
+        times = operation.profile
+        assert times is not None
+        slack = 0.01  # of the fit
+        assert before - slack < times.queued <= times.submitted <= times.started < times.ended < after + slack
+        assert operation.seconds == times.seconds == times.ended - times.started
+        assert times.waited >= 0
+
+
+async def test_a_command_that_failed_has_no_times() -> None:
+    """The device does not tell them."""
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        x = await device.upload(np.zeros(1000, np.float32))
+        with Gate(device.queue) as gate:
+            operation = increment.submit(x)
+            gate.fail()
+            with pytest.raises(gpu.CommandFailed):
+                await operation
+        assert operation.profile is None
+        seen = device.statistics().kernels["increment"]
+        assert (seen.launched, seen.completed, seen.failed, seen.seconds) == (1, 0, 1, 0)
+
+
+# --- counts -----------------------------------------------------------------------------------------
+
+
+async def test_launches_are_counted_for_each_kernel(device: gpu.Device, program: gpu.Program) -> None:
+    """Those on their way, and those that are over; without times unless they were asked for."""
+    fill, increment = program.kernel("fill"), program.kernel("increment")
+    again = program.kernel("fill")
+    x = await device.empty(4)
+    with Gate(device.queue):
+        fill.submit(x, 1)
+        again.submit(x, 1)
+        last = increment.submit(x)
+        kernels = device.statistics().kernels
+        assert (kernels["fill"].launched, kernels["fill"].completed) == (2, 0)
+    await last
+    assert device.statistics().kernels == {
+        "fill": gpu.KernelStatistics(launched=2, completed=2, failed=0, seconds=None),
+        "increment": gpu.KernelStatistics(launched=1, completed=1, failed=0, seconds=None),
+    }
+
+
+async def test_the_times_of_a_kernel_are_added_up() -> None:
+    """Over all its launches, on every queue."""
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        x = await device.upload(np.zeros(1000, np.float32))
+        async with device.open_queue() as queue:
+            operations = [increment.submit(x, queue=one) for one in (device.queue, queue, device.queue)]
+            for operation in operations:
+                await operation
+        seen = device.statistics().kernels["increment"]
+        assert seen.completed == 3
+        assert seen.seconds == pytest.approx(sum(operation.seconds or 0 for operation in operations))
+
+
+# --- traces -----------------------------------------------------------------------------------------
+
+
+async def test_a_trace_has_a_row_for_each_queue_and_direction(anyio_backend_name: str) -> None:
+    """In Chrome's format, in the order of time, also after the device was closed."""
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        without_shared_memory(device)
+        increment = await device.kernel(KERNELS, "increment")
+        x = await device.upload(np.zeros(LARGE // 4, np.float32))
+        async with device.open_queue() as queue:
+            await increment(x)
+            await increment(x, queue=queue)
+        await x.read()
+        names = [device.queue.name, queue.name]
+    trace = json.loads(json.dumps(device.trace()))["traceEvents"]
+    rows = {event["tid"]: event["args"]["name"] for event in trace if event["name"] == "thread_name"}
+    assert {*names, "copies to the device", "copies to the host", device.copies.name} == set(rows.values())
+    shown = [(rows[event["tid"]], event["name"]) for event in trace if event["ph"] == "X"]
+    assert [row for row, name in shown if name == "kernel 'increment'"] == names
+    assert shown.index((names[0], "kernel 'increment'")) > [row for row, _ in shown].index("copies to the device")
+    assert all(event["dur"] >= 0 and event["args"]["queued"] <= event["ts"] for event in trace if event["ph"] == "X")
+    (process,) = [event for event in trace if event["name"] == "process_name"]
+    assert process["args"]["name"] == str(device.info)
+
+
+async def test_a_trace_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest operations go first."""
+    monkeypatch.setattr(_profile, "KEPT", 3)
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        x = await device.upload(np.zeros(4, np.float32))
+        for _ in range(5):
+            await increment(x)
+    assert len([event for event in device.trace()["traceEvents"] if event["ph"] == "X"]) == 3
+
+
+async def test_without_times_there_is_no_trace(device: gpu.Device) -> None:
+    """And the error says how to have one."""
+    with pytest.raises(gpu.ArgumentValueError, match=r"keeps no times: open it with `open_device\(profile=True\)`"):
+        device.trace()
