@@ -70,13 +70,14 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests on each Python that is installed. Arguments go to pytest.
 
-    Under branch coverage, and with all examples, on the first; with a fifth of the examples on the others.
+    Under branch coverage, and with all examples, on the first; with a fifth of the examples, and without the tests
+    that are marked `once`, on the others.
     """
     install(session, "-e", EVERYTHING, group="tests")
     if session.python == COVERED:
         run_covered(session)
     else:
-        session.run("pytest", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
+        session.run("pytest", "-m", "not once", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
 
 
 def run_covered(session: nox.Session) -> None:

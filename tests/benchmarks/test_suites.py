@@ -32,6 +32,7 @@ def named(one: Measurement) -> str:
     return f"{one.benchmark.title} - {one.loop} - {one.candidate.name}"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("one", PLAN, ids=named)
 @pytest.mark.parametrize("operations", [1, 7])
 def test_a_few_operations_pass_the_benchmarks_own_check(one: Measurement, operations: int) -> None:

@@ -29,6 +29,7 @@ async def run_short(digits: Digits, sabotage: Any) -> Outcome:
     return await run(SHORT, digits, "pocl", Console(file=io.StringIO()), sabotage)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("moment", "times", "who"),
     [

@@ -22,6 +22,12 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "rookery")
 
 
+@pytest.fixture(autouse=True)
+def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors than in the session: under coverage a thousand take seconds to start."""
+    monkeypatch.setattr(chaos, "ACTORS", 100)
+
+
 @pytest.mark.parametrize("strikes", [STRIKES, 2, 0])
 async def test_a_short_storm_loses_nothing(strikes: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Messages, questions, crashes and tasks are all accounted for, and dead letters are among them; however short."""
