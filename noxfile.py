@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 nox.needs_version = ">=2026.8.10"  # its search for an interpreter tries the candidates and passes over broken ones
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -108,14 +109,13 @@ def minimums(session: nox.Session) -> None:
         *project["dependencies"],
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
-    lowest = [
-        f"{requirement.name}=={bound.version}"
-        for requirement in map(Requirement, declared)
-        for bound in requirement.specifier
-        if bound.operator == ">="
-    ]
+    lowest: dict[str, Version] = {}
+    for requirement in map(Requirement, declared):
+        for bound in requirement.specifier:
+            if bound.operator == ">=":  # of several for one package the highest holds
+                lowest[requirement.name] = max(Version(bound.version), lowest.get(requirement.name, Version("0")))
     constraints = Path(session.create_tmp(), "lowest.txt")
-    constraints.write_text("\n".join(lowest))
+    constraints.write_text("\n".join(f"{name}=={version}" for name, version in lowest.items()))
     install(session, EVERYTHING, "--constraint", str(constraints), group="tests")
     session.run("pytest", *session.posargs)
 
