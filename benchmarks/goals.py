@@ -73,8 +73,8 @@ GOALS: Final = (
         for work in ("ping-pong", "counting")
         for loop in LOOPS
     ),
-    *(Goal("idle ring kernels", "receive(timeout=0.1)", loop, at_most=0.1) for loop in LOOPS),
-    *(Goal("idle ring kernels", "receive()", loop, at_most=0.001) for loop in LOOPS),
+    *(Goal("idle ring kernels, with timeouts", "receive(timeout=0.1)", loop, at_most=0.1) for loop in LOOPS),
+    *(Goal("idle ring kernels, no timeouts", "receive()", loop, at_most=0.001) for loop in LOOPS),
     *(Goal("stop of idle ring kernels", "leaving the runtime", loop, at_most=1) for loop in LOOPS),
 )
 
