@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 import core
+import ring_kernels
 import savina
 import scale
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness import Benchmark, Suite
 
-SUITES: Final[tuple[Suite, ...]] = (core.benchmarks, savina.benchmarks, scale.benchmarks)
+SUITES: Final[tuple[Suite, ...]] = (core.benchmarks, savina.benchmarks, scale.benchmarks, ring_kernels.benchmarks)
 
 
 def chosen(suite: Suite, words: Sequence[str], share: int) -> Suite:
