@@ -343,11 +343,11 @@ class Context(Spawner, Generic[M_co]):
         return self._incarnation.family()
 
     @uninterrupted
-    def _poll(self) -> M_co | Nothing:
+    def _poll(self, now: float | None = None) -> M_co | Nothing:
         """A message that is there already, which is nearly every one for a busy actor."""
         if not self._incarnation.receiving:
             self._incarnation.begin_receiving()
-        item = self._mailbox.poll()
+        item = self._mailbox.poll(now)
         return NOTHING if item is NOTHING else self._handed(item)
 
     @uninterrupted
@@ -400,6 +400,11 @@ def _not_a_reference(request: object, given: object) -> TypeError:
 def incarnation_of(ctx: Context[Any]) -> Incarnation:
     """The inside of a context, for the core."""
     return ctx._incarnation  # pyright: ignore[reportPrivateUsage]
+
+
+def poll_of(ctx: Context[M_co]) -> Callable[[float | None], M_co | Nothing]:
+    """How the ring-kernel face takes a message that is there already; see `Mailbox.poll`."""
+    return ctx._poll  # pyright: ignore[reportPrivateUsage]
 
 
 async def _outcome(awaitable: Awaitable[object]) -> None:

@@ -138,8 +138,8 @@ class ObservedMailbox(Mailbox[Any]):
         return added
 
     @uninterrupted
-    def poll(self) -> Any:
-        item = super().poll()
+    def poll(self, now: float | None = None) -> Any:
+        item = super().poll(now)
         if item is not NOTHING:
             self._tell_received(item)
         return item

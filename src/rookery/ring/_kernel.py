@@ -62,8 +62,11 @@ class Kernel(Node):
         self.returned: bool = False
         """Whether the latest run of its function has ended well, and nobody had asked it to."""
         self._was_active = False
-        self._former: Cell | None = None  # the latest actor so far,
-        self._dropped_before: int = 0  # what those before it dropped, less what was dropped before the latest reset
+        self.context: KernelContext[Any, Any] | None = None  # of the latest run
+        self._former: Cell | None = None  # the latest actor so far, and what was counted by those before it,
+        self._dropped_before: int = 0  # less what was counted before the latest reset
+        self._received_before: int = 0
+        self._in_vain: int = 0  # messages that were in work when a run did not end well
 
     @property
     def kernel_id(self) -> str:
@@ -111,8 +114,11 @@ class Kernel(Node):
     async def begin(self, context: Context[Any]) -> None:
         """A run of its function comes next."""
         self.returned = False
+        if self.context is not None and self.context.in_work:
+            self._in_vain += 1
         if self._former is not None and self._former is not self.cell:
             self._dropped_before += self._former.mailbox.dropped
+            self._received_before += self._former.received
         self._former = self.cell
         if not (self.activated.is_set or context.stopping):
             self.cell.pause()
@@ -222,6 +228,12 @@ class Kernel(Node):
         return len(self.cell.mailbox)
 
     @property
+    def processed(self) -> int:
+        """How many messages it has processed: those it was handed, but the one in work and those it crashed on."""
+        in_work = self.context is not None and self.context.in_work
+        return self._received_before + self.cell.received - self._in_vain - in_work
+
+    @property
     def dropped(self) -> int:
         """How many messages the strategy dropped, at either queue."""
         return self._dropped_before + self.cell.mailbox.dropped + self.output.dropped
@@ -232,6 +244,7 @@ class Kernel(Node):
             return None
         return self.meter.snapshot(
             self.kernel_id,
+            processed=self.processed,
             queued=self.queued,
             dropped=self.dropped,
             errors=self.error_count,
@@ -241,6 +254,7 @@ class Kernel(Node):
     def reset(self) -> None:
         """Count anew."""
         self._dropped_before -= self.dropped
+        self._received_before -= self.processed
         self.error_count = 0
         self.last_error = None
         if self.meter is not None:
@@ -306,6 +320,7 @@ async def run_kernel(context: Context[Any], kernel: Kernel) -> None:
     """The behaviour of every kernel's actor: run its function, paused until it is activated."""
     await kernel.begin(context)
     ctx: KernelContext[Any, Any] = KernelContext(context, kernel)
+    kernel.context = ctx
     try:
         await kernel.definition.function(ctx)
     except (StopRequested, ExceptionGroup) as error:

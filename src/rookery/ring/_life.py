@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .._core.system import engine_of
 from .._model.checks import check_number
 from .._model.options import SupervisorOptions
 from .._model.restart import Intensity
@@ -67,7 +68,7 @@ class Life(Block):
         definition = definition.changed(**overrides)
         definition.check_callable()
         self._kernels.check_free(definition)
-        meter = Meter() if self._enable_telemetry else None
+        meter = Meter(engine_of(system).turn.clock) if self._enable_telemetry else None
         kernel = Kernel(definition, system, meter, self._kernels.parent(parent))
         self._kernels.add(kernel)
         try:

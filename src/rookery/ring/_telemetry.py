@@ -59,24 +59,18 @@ class KernelTelemetry:
 
 @final
 class Meter:
-    """Counts one kernel's processed messages, across its restarts.
+    """Times one kernel's messages, across its restarts.
 
-    What the core counts anyway (crashes, drops, the queue) is read from the core and not counted again.
+    What the core counts anyway (messages received, drops, the queue) is read from the core and not counted again.
     """
 
-    __slots__ = ("_begun", "_ended", "_latencies", "now", "processed")
+    __slots__ = ("_begun", "_ended", "latencies", "now")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.now: Final = clock  # not the loop's clock: that one may be virtual, and this measures work
-        self.processed: int = 0
-        self._latencies: deque[float] = deque(maxlen=WINDOW)
+        self.latencies: Final[deque[float]] = deque(maxlen=WINDOW)
         self._begun = clock()
         self._ended: float | None = None
-
-    def done(self, received: float) -> None:
-        """A message that was received at that time has been processed."""
-        self.processed += 1
-        self._latencies.append(self.now() - received)
 
     def end(self) -> None:
         """The kernel has ended, and its uptime with it. Idempotent."""
@@ -85,22 +79,21 @@ class Meter:
 
     def reset(self) -> None:
         """Count anew. The message in work will count, with the whole of its latency."""
-        self.processed = 0
-        self._latencies.clear()
+        self.latencies.clear()
         self._begun = self.now() if self._ended is None else self._ended
 
     def snapshot(
-        self, kernel_id: str, *, queued: int, dropped: int, errors: int, last_error: Exception | None
+        self, kernel_id: str, *, processed: int, queued: int, dropped: int, errors: int, last_error: Exception | None
     ) -> KernelTelemetry:
         """The kernel now."""
         uptime = (self.now() if self._ended is None else self._ended) - self._begun
-        latencies = sorted(self._latencies) or [0.0]
+        latencies = sorted(self.latencies) or [0.0]
         return KernelTelemetry(
             kernel_id=kernel_id,
-            messages_processed=self.processed,
+            messages_processed=processed,
             messages_dropped=dropped,
             queue_depth=queued,
-            throughput=self.processed / uptime if uptime > 0 else 0.0,
+            throughput=processed / uptime if uptime > 0 else 0.0,
             error_count=errors,
             last_error=last_error,
             min_latency=latencies[0],
