@@ -25,7 +25,7 @@ from .reply import EMPTY, Ask, Hand
 from .spawner import Spawner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Self, TypeVarTuple
 
     from .children import Children
@@ -402,9 +402,11 @@ def incarnation_of(ctx: Context[Any]) -> Incarnation:
     return ctx._incarnation  # pyright: ignore[reportPrivateUsage]
 
 
-def poll_of(ctx: Context[M_co]) -> Callable[[float | None], M_co | Nothing]:
-    """How the ring-kernel face takes a message that is there already; see `Mailbox.poll`."""
-    return ctx._poll  # pyright: ignore[reportPrivateUsage]
+def receiving_of(
+    ctx: Context[M_co],
+) -> tuple[Callable[[float | None], M_co | Nothing], Callable[[float], Coroutine[Any, Any, M_co]]]:
+    """The two halves of `Context.receive`, for the ring-kernel face: take what is there, and wait for a time."""
+    return ctx._poll, ctx._receive_within  # pyright: ignore[reportPrivateUsage]
 
 
 async def _outcome(awaitable: Awaitable[object]) -> None:
