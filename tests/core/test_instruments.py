@@ -21,6 +21,8 @@ from rookery import (
     message,
     open_system,
 )
+from rookery._core.mailbox import Mailbox
+from rookery._core.ref import cell_of
 from stepped import Backend, jumping
 from support import settle
 
@@ -220,3 +222,20 @@ async def test_an_actor_that_does_not_end_is_heard_and_logged_with_its_stack(
     assert record.getMessage() == str(entry[2])
     assert "/owner/stubborn was cancelled 5 s ago and has not ended" in str(entry[2])
     assert str(entry[2]).count("await release.wait()") == 2
+
+
+async def test_messages_cost_nothing_where_only_lives_are_heard() -> None:
+    """The mailbox and the context are those of a system without instruments."""
+    ended: list[str] = []
+
+    class Ends(Instrument):
+        def ended(self, ref: Any, reason: Exception | None) -> None:
+            ended.append(ref.name)
+
+    async with open_system(instruments=[Ends()]) as system:
+        ref = await system.spawn(doubler)
+        cell = cell_of(ref)
+        assert cell is not None
+        assert type(cell.mailbox) is Mailbox
+        assert await ref.ask(Double(2)) == 4
+    assert ended == ["doubler"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rookery import ring
+from rookery import MailboxFull, ring
 from rookery.ring._definition import KernelDefinition
 from rookery.ring._runtime import RingKernelRuntime
 
@@ -16,6 +16,10 @@ from .support import Ping, Pong, silent
 
 async def nothing(ctx: ring.KernelContext[Any, Any]) -> None:
     """Ends at once."""
+
+
+async def nobody_decorated(ctx: ring.KernelContext[Any, Any]) -> None:
+    """A function like any other."""
 
 
 def decorated(function: Any = nothing, **options: Any) -> Any:
@@ -39,10 +43,17 @@ def test_strategies_go_by_their_lower_case_names_too(name: str) -> None:
     [
         ({"backpressure": "BLOCK"}, ValueError, "BackpressureStrategy.BLOCK or 'block'.*got 'BLOCK'"),
         ({"backpressure": None}, ValueError, "got None"),
-        ({"queue_size": 0}, ValueError, "from 1 on, got 0"),
+        ({"queue_size": 0}, ValueError, "from 1 to 1,000,000, got 0"),
         ({"queue_size": 1.5}, ValueError, "got 1.5"),
         ({"queue_size": True}, ValueError, "got True"),
-        ({"kernel_id": ""}, ValueError, "1 or more characters.*got ''"),
+        ({"queue_size": 1_000_001}, ValueError, "to 1,000,000, got 1000001"),
+        ({"queue_size": None}, ValueError, "^queue_size is .*got None"),
+        ({"input_queue_size": 0}, ValueError, "^input_queue_size is .*from 1 to 1,000,000, got 0"),
+        ({"output_queue_size": "3"}, ValueError, "^output_queue_size is .*got '3'"),
+        ({"restart": "transient"}, TypeError, "Restart.TRANSIENT, .*got 'transient'"),
+        ({"backoff": 0.1}, TypeError, r"got 0.1: write `Backoff\(0.1\)`"),
+        ({"kernel_id": "k" * 256}, ValueError, "1 to 255 characters"),
+        ({"kernel_id": ""}, ValueError, "1 to 255 characters.*got ''"),
         ({"kernel_id": "a/b"}, ValueError, "without '/', got 'a/b'"),
         ({"kernel_id": 3}, ValueError, "got 3"),
         ({"input_type": "Ping"}, TypeError, "write `input_type=Request`"),
@@ -105,5 +116,68 @@ async def test_an_option_that_does_not_exist_is_refused_at_launch() -> None:
     async with RingKernelRuntime() as runtime:
         with pytest.raises(TypeError, match=r"no option queue_siez; .*queue_size"):
             await runtime.launch("k", nothing, queue_siez=3)
-        with pytest.raises(ValueError, match="from 1 on, got -1"):
+        with pytest.raises(ValueError, match="from 1 to 1,000,000, got -1"):
             await runtime.launch("k", nothing, queue_size=-1)
+
+
+@ring.ring_kernel(kernel_id="k", queue_size=7, auto_register=False)
+async def somebody_decorated(ctx: ring.KernelContext[Any, Any]) -> None:
+    """A ring kernel."""
+
+
+@functools.wraps(somebody_decorated)
+async def around(ctx: ring.KernelContext[Any, Any]) -> None:
+    """What another decorator may have made of it."""
+    await somebody_decorated(ctx)
+
+
+@pytest.mark.parametrize(
+    "passed", [somebody_decorated, around, functools.partial(around)], ids=["itself", "wrapped", "partial"]
+)
+def test_a_ring_kernel_is_recognised_however_it_is_wrapped(passed: Any) -> None:
+    """And so are its options."""
+    assert ring.is_ring_kernel(passed)
+    meta = ring.get_ring_kernel_meta(passed)
+    assert isinstance(meta, ring.KernelDefinition)
+    assert (meta.kernel_id, meta.queue_size) == ("k", 7)
+
+
+def test_a_bound_method_is_a_ring_kernel_if_its_function_is() -> None:
+    """The object's own ``__call__``, too."""
+
+    class Kernels:
+        @ring.ring_kernel(kernel_id="method", auto_register=False)
+        async def method(self, ctx: ring.KernelContext[Any, Any]) -> None: ...
+
+        @ring.ring_kernel(kernel_id="call", auto_register=False)
+        async def __call__(self, ctx: ring.KernelContext[Any, Any]) -> None: ...
+
+    for passed, kernel_id in ((Kernels().method, "method"), (Kernels(), "call")):
+        meta = ring.get_ring_kernel_meta(passed)
+        assert meta is not None
+        assert meta.kernel_id == kernel_id
+
+
+@pytest.mark.parametrize("passed", [nobody_decorated, print, 3, None, functools.partial(print)])
+def test_what_was_not_decorated_is_no_ring_kernel(passed: Any) -> None:
+    """And has nothing to tell."""
+    assert not ring.is_ring_kernel(passed)
+    assert ring.get_ring_kernel_meta(passed) is None
+
+
+async def test_the_two_queues_may_differ_in_size() -> None:
+    """Each by an option of its own, and at a launch as in the decorator."""
+    async with RingKernelRuntime() as runtime:
+        kernel = decorated(functools.partial(silent), queue_size=5, input_queue_size=1, backpressure="reject")
+        await runtime.launch("k", kernel)
+        await runtime.send("k", Ping())
+        with pytest.raises(MailboxFull, match=r"input queue of the kernel 'k' is full \(1 messages"):
+            await runtime.send("k", Ping())
+
+        async def talks(ctx: ring.KernelContext[Any, Any]) -> None:
+            await ctx.send(Pong(1))
+            with pytest.raises(MailboxFull, match=r"output queue of the kernel 'l' is full \(1 messages"):
+                await ctx.send(Pong(2))
+
+        await runtime.launch("l", talks, queue_size=5, output_queue_size=1, backpressure="reject")
+        assert await runtime.receive("l") == Pong(1)

@@ -8,13 +8,12 @@ from typing import Any
 import anyio
 import pytest
 
-from rookery import ActorStopped, Reason, StopFromWithin, WrongLoop
+from rookery import ActorStopped, Reason, StopFromWithin
 from rookery.ring import (
     KernelContext,
     KernelState,
     KernelStateError,
     RingKernelRuntime,
-    RuntimeNotOpen,
     UnknownKernel,
     _roster,
     ring_kernel,
@@ -349,43 +348,6 @@ async def test_a_scope_whose_kernel_ended_by_itself_ends_well() -> None:
 
 
 # ---- the block
-
-
-async def test_outside_of_its_block_a_runtime_shows_the_block() -> None:
-    """Before it and behind it, whatever is called."""
-    runtime = RingKernelRuntime()
-    for _ in range(2):
-        for call in (
-            lambda: runtime.launch("k", silent),
-            lambda: runtime.activate("k"),
-            lambda: runtime.terminate("k"),
-            lambda: runtime.send("k", Ping()),
-            lambda: runtime.receive("k"),
-            lambda: runtime.send_and_receive("k", Ping()),
-        ):
-            with pytest.raises(RuntimeNotOpen, match=r"async with RingKernelRuntime\(\) as runtime:"):
-                await call()
-        for plain in (runtime.get_summary, runtime.get_all_telemetry, lambda: runtime.kernel_ids):
-            with pytest.raises(RuntimeNotOpen, match="inside of its block"):
-                plain()
-        async with runtime:
-            await runtime.launch("k", silent)
-
-
-async def test_a_runtime_is_opened_once_at_a_time() -> None:
-    """Opening it again inside of its block is refused and harms nothing."""
-    async with RingKernelRuntime() as runtime:
-        await runtime.launch("k", silent)
-        with pytest.raises(RuntimeNotOpen, match="open already"):
-            await runtime.__aenter__()
-        assert runtime.kernel_ids == ["k"]
-
-
-async def test_a_runtime_is_used_in_its_own_thread() -> None:
-    """From another one it says how to."""
-    async with RingKernelRuntime() as runtime:
-        with pytest.raises(WrongLoop, match=r"from_thread\.run\(runtime\.send"):
-            await anyio.to_thread.run_sync(lambda: runtime.kernel_ids)
 
 
 async def test_no_kernel_outlives_the_block() -> None:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import pickle
 from dataclasses import InitVar, dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import attrs
@@ -256,3 +256,49 @@ def test_what_cannot_be_a_message_is_refused() -> None:
         @dataclass
         class Init:
             a: InitVar[int]
+
+
+# ---- helpers and copies
+
+
+@ring.message
+class Question(ring.Message):
+    text: str
+
+
+@ring.message
+class Answer(ring.Message):
+    text: str
+    reply: str = "a field may have the name of a helper"  # type: ignore[assignment]
+
+
+def test_a_reply_names_what_it_answers() -> None:
+    """As if it had been written out."""
+    question = Question("why?")
+    answer = question.reply(Answer, "because", priority=200)
+    assert answer == Answer("because")
+    assert (answer.correlation_id, answer.priority) == (question.message_id, 200)
+    assert answer.reply == "a field may have the name of a helper"
+    with pytest.raises(TypeError, match="correlation_id"):
+        question.reply(Answer, "because", correlation_id=None)
+
+
+def test_a_message_with_another_correlation_is_the_same_message() -> None:
+    """The one it was made of is unchanged."""
+    question, other = Question("why?", priority=7), Question("who?")
+    follow_up = question.with_correlation(other.message_id)
+    assert (follow_up.message_id, follow_up.priority, follow_up.text) == (question.message_id, 7, "why?")
+    assert (question.correlation_id, follow_up.correlation_id) == (None, other.message_id)
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda message: pickle.loads(pickle.dumps(message))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_a_copy_of_a_message_is_the_same_message(duplicate: Any) -> None:
+    """Also when nobody had read its id before."""
+    question = Question("why?", priority=7)
+    twin = duplicate(question)
+    assert twin == question
+    assert (twin.message_id, twin.priority, twin.correlation_id) == (question.message_id, 7, None)

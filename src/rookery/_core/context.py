@@ -25,7 +25,7 @@ from .reply import EMPTY, Ask, Hand
 from .spawner import Spawner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Self, TypeVarTuple
 
     from .children import Children
@@ -343,11 +343,11 @@ class Context(Spawner, Generic[M_co]):
         return self._incarnation.family()
 
     @uninterrupted
-    def _poll(self) -> M_co | Nothing:
+    def _poll(self, now: float | None = None) -> M_co | Nothing:
         """A message that is there already, which is nearly every one for a busy actor."""
         if not self._incarnation.receiving:
             self._incarnation.begin_receiving()
-        item = self._mailbox.poll()
+        item = self._mailbox.poll(now)
         return NOTHING if item is NOTHING else self._handed(item)
 
     @uninterrupted
@@ -400,6 +400,13 @@ def _not_a_reference(request: object, given: object) -> TypeError:
 def incarnation_of(ctx: Context[Any]) -> Incarnation:
     """The inside of a context, for the core."""
     return ctx._incarnation  # pyright: ignore[reportPrivateUsage]
+
+
+def receiving_of(
+    ctx: Context[M_co],
+) -> tuple[Callable[[float | None], M_co | Nothing], Callable[[float], Coroutine[Any, Any, M_co]]]:
+    """The two halves of `Context.receive`, for the ring-kernel face: take what is there, and wait for a time."""
+    return ctx._poll, ctx._receive_within  # pyright: ignore[reportPrivateUsage]
 
 
 async def _outcome(awaitable: Awaitable[object]) -> None:

@@ -56,7 +56,7 @@ class Engine:
 
     def mailbox(self, cell: Cell) -> Mailbox[Any]:
         """A mailbox for an actor."""
-        if self.instruments is not None:
+        if self.instruments is not None and self.instruments.hear_traffic:
             return ObservedMailbox(cell, self.instruments)
         settings = cell.spec.settings
         return Mailbox(
@@ -65,8 +65,9 @@ class Engine:
 
     def context(self, incarnation: Incarnation) -> Context[Any]:
         """A context for a behaviour."""
-        # `Context[Any](incarnation)` would take a microsecond longer
-        return Context(incarnation) if self.instruments is None else ObservedContext(incarnation)
+        if self.instruments is not None and self.instruments.hear_traffic:
+            return ObservedContext(incarnation)
+        return Context(incarnation)  # `Context[Any](incarnation)` would take a microsecond longer
 
     def family(
         self,

@@ -186,8 +186,8 @@ class Incarnation:
             cell.remove_watcher(self)
         self.cell.mailbox.forget_events()
 
-    def family(self) -> Children:
-        """The children of this incarnation.
+    def family(self, options: SupervisorOptions = ONE_FOR_ONE) -> Children:
+        """The children of this incarnation; if it had none yet, they are supervised as ``options`` say.
 
         Raises:
             ActorStopped: if it is ending.
@@ -195,7 +195,7 @@ class Incarnation:
         if self._over or self.cell.stop_asked:
             raise ActorStopped(f"{self.cell.path} is stopping and can have no more children")
         if self._children is None:
-            self._children = self._have_children(ONE_FOR_ONE)
+            self._children = self._have_children(options)
         return self._children
 
     def supervise(self, specs: Sequence[ChildSpec[Any]], options: SupervisorOptions) -> None:

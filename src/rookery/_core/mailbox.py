@@ -263,8 +263,11 @@ class Mailbox(Generic[T]):
     # ---- the receivers' end
 
     @uninterrupted
-    def poll(self) -> T | Nothing:
+    def poll(self, now: float | None = None) -> T | Nothing:
         """Take the most urgent item, if that takes no waiting, no giving way and no error.
+
+        Args:
+            now: What the turn's clock says, if the caller has just read it.
 
         Returns:
             The item, or NOTHING, and `get` has to be awaited.
@@ -273,7 +276,7 @@ class Mailbox(Generic[T]):
         if not queue.size or self._held or self._halted is not None:
             return NOTHING
         turn.left -= 1
-        if turn.left < 0 or turn.clock() >= turn.ends:
+        if turn.left < 0 or (turn.clock() if now is None else now) >= turn.ends:
             return NOTHING
         item = queue.pop()
         if self._blocked:

@@ -7,12 +7,14 @@ is a spawn, a termination a stop, and a crash is answered by supervision. The co
 
 from __future__ import annotations
 
+from ._batch import SendBatch
 from ._context import KernelContext
-from ._decorator import ring_kernel
-from ._definition import BackpressureStrategy
+from ._decorator import get_ring_kernel_meta, is_ring_kernel, ring_kernel
+from ._definition import BackpressureStrategy, KernelDefinition
 from ._errors import AmbiguousKernel, KernelStateError, KernelTimeout, RuntimeNotOpen, UnknownKernel
 from ._message import Message, message
-from ._runtime import RingKernelRuntime, RuntimeSummary
+from ._observation import RuntimeSummary
+from ._runtime import RingKernelRuntime
 from ._state import KernelState
 from ._telemetry import KernelTelemetry
 
@@ -20,6 +22,7 @@ __all__ = [
     "AmbiguousKernel",
     "BackpressureStrategy",
     "KernelContext",
+    "KernelDefinition",
     "KernelState",
     "KernelStateError",
     "KernelTelemetry",
@@ -28,7 +31,10 @@ __all__ = [
     "RingKernelRuntime",
     "RuntimeNotOpen",
     "RuntimeSummary",
+    "SendBatch",
     "UnknownKernel",
+    "get_ring_kernel_meta",
+    "is_ring_kernel",
     "message",
     "ring_kernel",
 ]

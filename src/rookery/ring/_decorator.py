@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ._definition import BackpressureStrategy, KernelDefinition, MessageType
+from .._model.restart import Backoff, Restart
+from ._definition import BackpressureStrategy, KernelDefinition, MessageType, layers
 from ._registry import register
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ def ring_kernel(
     input_type: MessageType = None,
     output_type: MessageType = None,
     queue_size: int = 1000,
+    input_queue_size: int | None = None,
+    output_queue_size: int | None = None,
     backpressure: BackpressureStrategy | str = BackpressureStrategy.BLOCK,
+    restart: Restart = Restart.TRANSIENT,
+    backoff: Backoff | None = None,
     auto_register: bool = True,
 ) -> Callable[[F], F]:
     """Make an async function a ring kernel, to be launched by name or passed to ``launch``.
@@ -32,17 +37,22 @@ def ring_kernel(
     The function itself is returned, unchanged but for a note of its options.
 
     Args:
-        kernel_id: The name to launch it by; without ``/``.
+        kernel_id: The name to launch it by, 1 to 255 characters without ``/``.
         input_type: What may be sent to it, a class, a union or a tuple of classes; None for anything.
         output_type: What it may send, likewise.
-        queue_size: How many messages each of its two queues holds, from 1 on.
+        queue_size: How many messages each of its two queues holds, 1 to 1,000,000.
+        input_queue_size: The same of its input queue alone; None for ``queue_size``.
+        output_queue_size: The same of its output queue.
         backpressure: What happens to a message that finds its queue full; also by its lower-case name.
+        restart: Which ends are answered with a restart: by default crashes. `Restart.PERMANENT`: also a return;
+            `Restart.TEMPORARY`: none, a crash ends it and is logged.
+        backoff: A growing delay before restarts; None restarts at once.
         auto_register: Whether it can be launched by its id alone, from any runtime, loop and thread. It is
             known for as long as the module lives in which it is defined. Functions made at run time, in
             numbers, are better launched with ``launch(kernel_id, function)`` and not registered.
 
     Raises:
-        TypeError: for a function that is not async, or a type that cannot be checked.
+        TypeError: for a function that is not async, a type that cannot be checked, or an option of the wrong kind.
         ValueError: for an option out of range.
 
     Example:
@@ -60,7 +70,11 @@ def ring_kernel(
             input_type=input_type,
             output_type=output_type,
             queue_size=queue_size,
+            input_queue_size=input_queue_size,
+            output_queue_size=output_queue_size,
             backpressure=backpressure,
+            restart=restart,
+            backoff=backoff,
         )
         setattr(function, DEFINITION, definition)
         if auto_register:
@@ -70,9 +84,27 @@ def ring_kernel(
     return decorate
 
 
+def get_ring_kernel_meta(function: object) -> KernelDefinition | None:
+    """How a function was decorated; None if it is no ring kernel.
+
+    It may be wrapped (`functools.wraps`), completed (`functools.partial`), bound to an object, or the object's
+    ``__call__``: what was decorated is found inside.
+    """
+    for layer in layers(function):
+        noted: Any = getattr(layer, DEFINITION, None)
+        if isinstance(noted, KernelDefinition):
+            return noted
+    return None
+
+
+def is_ring_kernel(function: object) -> bool:
+    """Whether a function, or what it wraps, was decorated with `ring_kernel`."""
+    return get_ring_kernel_meta(function) is not None
+
+
 def definition_of(kernel_id: str, function: KernelFunction) -> KernelDefinition:
     """How a function that was passed is to be run: as it was decorated, if it was, under the id given."""
-    noted: Any = getattr(function, DEFINITION, None)
-    if isinstance(noted, KernelDefinition):
-        return noted.changed(kernel_id=kernel_id, function=function)
-    return KernelDefinition(kernel_id=kernel_id, function=function)
+    noted = get_ring_kernel_meta(function)
+    if noted is None:
+        return KernelDefinition(kernel_id=kernel_id, function=function)
+    return noted.changed(kernel_id=kernel_id, function=function)

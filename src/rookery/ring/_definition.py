@@ -6,20 +6,29 @@ import functools
 import inspect
 from enum import Enum
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, cast, final
 
 import attrs
 
+from .._model.options import Options
 from .._model.overflow import Overflow
+from .._model.restart import Backoff, Restart
+from .._model.wording import brief
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from attrs import Attribute
 
     from ._context import KernelContext
 
     KernelFunction: TypeAlias = Callable[[KernelContext[Any, Any]], Awaitable[object]]
+
+LONGEST_ID: Final = 255
+"""Characters of a kernel's id: as many as a file's name may have."""
+
+LARGEST_QUEUE: Final = 1_000_000
+"""Messages that a queue may be told to hold. More would be no bound that anybody's memory feels."""
 
 MessageType: TypeAlias = type | UnionType | tuple[type, ...] | None
 """What a queue accepts: what ``isinstance`` takes, or None for anything."""
@@ -47,7 +56,11 @@ class Overrides(TypedDict, total=False):
     input_type: MessageType
     output_type: MessageType
     queue_size: int
+    input_queue_size: int | None
+    output_queue_size: int | None
     backpressure: BackpressureStrategy | str
+    restart: Restart
+    backoff: Backoff | None
 
 
 def _strategy(value: BackpressureStrategy | str) -> BackpressureStrategy:
@@ -58,17 +71,34 @@ def _strategy(value: BackpressureStrategy | str) -> BackpressureStrategy:
         raise ValueError(f"backpressure is one of {choices}, got {value!r}") from None
 
 
-def _name(_: object, __: Attribute[str], value: str) -> None:
-    if not isinstance(value, str) or not value or "/" in value:
+def check_id(what: str, value: object, write: str) -> None:
+    """Refuse what cannot be the id of a kernel, or of a group of kernels.
+
+    Args:
+        what: What it is called where it is given.
+        value: What was given.
+        write: What to write instead.
+
+    Raises:
+        ValueError: with the range.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID or "/" in value:
         raise ValueError(
-            f"kernel_id is a string of 1 or more characters without '/', got {value!r}: "
-            'write `@ring_kernel(kernel_id="calculator")`'
+            f"{what} is a string of 1 to {LONGEST_ID} characters without '/', got {brief(value)}: write `{write}`"
         )
 
 
-def _size(_: object, __: Attribute[int], value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"queue_size is how many messages each queue holds, an integer from 1 on, got {value!r}")
+def _name(_: object, __: Attribute[str], value: str) -> None:
+    check_id("kernel_id", value, '@ring_kernel(kernel_id="calculator")')
+
+
+def _size(_: object, attribute: Attribute[Any], value: int | None) -> None:
+    if value is None and attribute.default is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_QUEUE:
+        raise ValueError(
+            f"{attribute.name} is how many messages a queue holds, an integer from 1 to {LARGEST_QUEUE:,}, got {value!r}"
+        )
 
 
 def _checkable(_: object, attribute: Attribute[MessageType], value: MessageType) -> None:
@@ -100,7 +130,29 @@ class KernelDefinition:
     input_type: MessageType = attrs.field(default=None, validator=_checkable)
     output_type: MessageType = attrs.field(default=None, validator=_checkable)
     queue_size: int = attrs.field(default=1000, validator=_size)
+    input_queue_size: int | None = attrs.field(default=None, validator=_size)
+    output_queue_size: int | None = attrs.field(default=None, validator=_size)
     backpressure: BackpressureStrategy = attrs.field(default=BackpressureStrategy.BLOCK, converter=_strategy)
+    restart: Restart = Restart.TRANSIENT
+    backoff: Backoff | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.actor_options()
+
+    def actor_options(self) -> Options:
+        """The same in the core's terms, and by its checks: how the kernel's actor is run."""
+        return Options(
+            name=self.kernel_id,
+            restart=self.restart,
+            capacity=self.input_queue_size or self.queue_size,
+            overflow=self.backpressure.overflow,
+            backoff=self.backoff,
+        )
+
+    @property
+    def output_capacity(self) -> int:
+        """How many messages the output queue holds."""
+        return self.output_queue_size or self.queue_size
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -152,9 +204,10 @@ def wrong_type(message: object, accepted: MessageType, what: str) -> TypeError:
     return TypeError(f"{what} takes {_type_name(accepted)}, got {type(message).__name__}: {message!r}")
 
 
-def plain_function(function: object) -> object:
-    """What is called in the end, inside of decorators, partials, methods and callable objects."""
+def layers(function: object) -> Iterator[object]:
+    """What was passed, and what it calls in turn, inside of decorators, partials, methods and callable objects."""
     while True:
+        yield function
         if isinstance(function, functools.partial):
             function = cast("functools.partial[object]", function).func
         elif inspect.ismethod(function):
@@ -162,9 +215,15 @@ def plain_function(function: object) -> object:
         elif hasattr(function, "__wrapped__"):
             function = cast("Any", function).__wrapped__
         elif inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
-            return function
+            return
         else:
             function = type(function).__call__
+
+
+def plain_function(function: object) -> object:
+    """What is called in the end."""
+    *_, plain = layers(function)
+    return plain
 
 
 def _type_name(accepted: MessageType) -> str:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, final
+
+import attrs
 
 from .._core.context import Context  # noqa: TC001  # the core reads `run_kernel`'s annotation
 from .._core.mailbox import Mailbox
-from .._core.ref import cell_of, target_of
+from .._core.ref import cell_of
 from .._core.spec import child
 from .._core.system import engine_of
 from .._core.waiting import Latch
+from .._model.checks import check_priority
 from .._model.dead_letter import Reason
 from .._model.errors import ActorStopped, AskTimeout, MailboxFull, StopRequested
 from .._model.lifecycle import FINAL, ActorState
 from .._model.messages import DEFAULT_PRIORITY
+from .._model.restart import Restart
 from ._callers import Callers
 from ._context import KernelContext
 from ._definition import BackpressureStrategy, KernelDefinition, wrong_type
 from ._errors import KernelTimeout
 from ._state import KernelState, check_transition
+from ._tree import Node
 
 if TYPE_CHECKING:
     from .._core.cell import Cell
@@ -27,28 +33,40 @@ if TYPE_CHECKING:
 
 
 @final
-class Kernel:
+class Kernel(Node):
     """What its id stands for in a runtime, from its launch on.
 
-    The input queue is the actor's mailbox. Its state is read from the actor; kept here is only what the actor
-    does not know, whether it was ever activated.
+    The input queue is the actor's mailbox. Its state is read from the actor; kept here is what the actor does not
+    know, whether it was ever activated, and what outlives it when it is started again with what is above it.
     """
 
-    def __init__(self, definition: KernelDefinition, system: System, meter: Meter | None) -> None:
+    def __init__(
+        self, definition: KernelDefinition, system: System, meter: Meter | None, parent: Node | None = None
+    ) -> None:
+        super().__init__(parent)
         self.definition: Final = definition
         self.meter: Final = meter
         engine = engine_of(system)
         self._engine: Final = engine
         self.activated: Latch = Latch(engine.loop)  # a new one after each deactivation
         self.callers: Final = Callers()
-        overflow = definition.backpressure.overflow
+        options = definition.actor_options()
         self.output: Final[Mailbox[Any]] = Mailbox(
-            engine.loop, engine.turn, capacity=definition.queue_size, overflow=overflow, discard=self._dropped
+            engine.loop,
+            engine.turn,
+            capacity=definition.output_capacity,
+            overflow=options.overflow,
+            discard=self._dropped,
         )
-        self.spec: Final = child(run_kernel, self).options(
-            name=definition.kernel_id, capacity=definition.queue_size, overflow=overflow
-        )
+        self.spec = child(run_kernel, self).options(**attrs.asdict(options, recurse=False))
+        self.returned: bool = False
+        """Whether the latest run of its function has ended well, and nobody had asked it to."""
         self._was_active = False
+        self.context: KernelContext[Any, Any] | None = None  # of the latest run
+        self._former: Cell | None = None  # the latest actor so far, and what was counted by those before it,
+        self._dropped_before: int = 0  # less what was counted before the latest reset
+        self._received_before: int = 0
+        self._in_vain: int = 0  # messages that were in work when a run did not end well
 
     @property
     def kernel_id(self) -> str:
@@ -60,36 +78,60 @@ class Kernel:
     @property
     def state(self) -> KernelState:
         """Where it is in its life."""
-        cell = cell_of(self.spec.ref)
-        if cell is None:
-            return KernelState.CREATED
-        if cell.state in FINAL:
+        if self.over:
             return KernelState.TERMINATED
+        if cell_of(self.spec.ref) is None:
+            return KernelState.CREATED
         if self.activated.is_set:
             return KernelState.ACTIVE
         return KernelState.DEACTIVATED if self._was_active else KernelState.LAUNCHED
 
+    @property
+    def never_ran(self) -> bool:
+        """Whether its actor was refused, so that there is nothing to it."""
+        return cell_of(self.spec.ref) is None
+
     def activate(self) -> None:
         """Hand it messages."""
         check_transition(self.kernel_id, self.state, KernelState.ACTIVE)
-        self.cell.resume()
+        if not self._between_lives:
+            self.cell.resume()
         self._was_active = True
         self.activated.set()
 
     def deactivate(self) -> None:
         """Hand it no more messages."""
         check_transition(self.kernel_id, self.state, KernelState.DEACTIVATED)
-        self.cell.pause()
+        if not self._between_lives:
+            self.cell.pause()
         self.activated = Latch(self._engine.loop)
 
-    async def terminate(self, timeout: float) -> None:
-        """Stop it and wait for its end. If cancelled, the stop goes on."""
-        if self.state is not KernelState.TERMINATED:  # it may end by itself at any time, which harms nobody
-            check_transition(self.kernel_id, self.state, KernelState.TERMINATED)
-        await self.cell.stop(drain=False, timeout=timeout)
+    @property
+    def _between_lives(self) -> bool:
+        """Whether its actor has ended with what is above it, and another one follows."""
+        return self.cell.state in FINAL
 
-    def close_output(self) -> None:
+    async def begin(self, context: Context[Any]) -> None:
+        """A run of its function comes next."""
+        self.returned = False
+        if self.context is not None and self.context.in_work:
+            self._in_vain += 1
+        if self._former is not None and self._former is not self.cell:
+            self._dropped_before += self._former.mailbox.dropped
+            self._received_before += self._former.received
+        self._former = self.cell
+        if not (self.activated.is_set or context.stopping):
+            self.cell.pause()
+        await super().begin(context)
+
+    def ends_alone(self) -> bool:
+        """Whether its function returned, or its end is never answered with a restart."""
+        restart = self.definition.restart
+        return restart is Restart.TEMPORARY or (self.returned and not restart.applies(crashed=False))
+
+    def finish(self) -> None:
         """Nothing more comes: who receives gets what is left, then `ActorStopped`."""
+        super().finish()
         self.output.halt(self._nothing_left, drain=True)
         if self.meter is not None:
             self.meter.end()
@@ -103,16 +145,36 @@ class Kernel:
 
     async def send(self, message: Any, timeout: float | None) -> None:
         """Put a message into the input queue; see `RingKernelRuntime.send`."""
-        priority = self._accept(message)
-        mailbox = target_of(self.spec.ref, message, priority).mailbox
+        await self.put(message, self.accept(message), self.deadline(timeout), timeout)
+
+    def deadline(self, timeout: float | None) -> float:
+        """When a wait that begins now is over, on the loop's clock."""
+        return math.inf if timeout is None else self._engine.loop.now() + timeout
+
+    def accept(self, message: object) -> int:
+        """Check a message that is to be sent, and tell its priority."""
+        accepted = self.definition.input_type
+        if accepted is not None and not isinstance(message, accepted):
+            raise wrong_type(message, accepted, f"the kernel {self.kernel_id!r}")
+        priority: int = getattr(message, "priority", DEFAULT_PRIORITY)
+        if priority is not DEFAULT_PRIORITY:
+            check_priority(priority)
+        return priority
+
+    async def put(self, message: Any, priority: int, deadline: float, timeout: float | None) -> None:
+        """Put a message that was accepted into the input queue, waiting for room until ``deadline``."""
+        mailbox = self.cell.mailbox
+        if mailbox.offer(message, priority):
+            return
         try:
-            if timeout is None:
-                await mailbox.put(message, priority)
+            if deadline == math.inf:
+                await mailbox.insist(message, priority)
                 return
-            deadline = self._engine.loop.now() + timeout
-            in_time = await mailbox.put_until(message, priority, deadline, self._engine.deadlines)
+            in_time = await mailbox.insist(message, priority, deadline, self._engine.deadlines)
         except MailboxFull:
             raise self.full("input") from None
+        except ActorStopped as error:
+            raise self._explained(error) from self._last_words
         if not in_time:
             raise KernelTimeout(f"{self.full('input')}; there was no room within {timeout} s")
 
@@ -128,9 +190,16 @@ class Kernel:
                 f"(state: {self.state.value}, waiting in its input queue: {len(self.cell.mailbox)})"
             ) from None
 
+    async def receive_batch(self, max_count: int, timeout: float | None) -> list[Any]:
+        """Take what is in the output queue, once there is something; see `RingKernelRuntime.receive_batch`."""
+        batch = [await self.receive(timeout)]
+        while len(batch) < max_count and self.output.available():
+            batch.append(self.output.get_nowait())
+        return batch
+
     async def ask(self, message: Any, timeout: float | None) -> Any:
         """Send a request and wait for its reply; see `RingKernelRuntime.send_and_receive`."""
-        priority = self._accept(message)
+        priority = self.accept(message)
         message_id, request = self.callers.begin(message)
         before = self.callers.uncorrelated
         try:
@@ -139,6 +208,8 @@ class Kernel:
             if self.definition.backpressure is BackpressureStrategy.REJECT:
                 raise self.full("input") from None
             raise
+        except ActorStopped as error:
+            raise self._explained(error) from self._last_words
         except AskTimeout as error:
             if self.callers.uncorrelated == before:
                 raise
@@ -152,28 +223,48 @@ class Kernel:
     # ---- observation
 
     @property
-    def error_count(self) -> int:
-        """How many times it crashed: each crash but the last was followed by a restart."""
-        actor = self.cell.statistics()
-        return actor.restarts + (actor.state is ActorState.FAILED)
+    def queued(self) -> int:
+        """How many messages wait in its input queue."""
+        return len(self.cell.mailbox)
+
+    @property
+    def processed(self) -> int:
+        """How many messages it has processed: those it was handed, but the one in work and those it crashed on."""
+        in_work = self.context is not None and self.context.in_work
+        return self._received_before + self.cell.received - self._in_vain - in_work
 
     @property
     def dropped(self) -> int:
         """How many messages the strategy dropped, at either queue."""
-        return self.cell.mailbox.dropped + self.output.dropped
+        return self._dropped_before + self.cell.mailbox.dropped + self.output.dropped
 
     def telemetry(self) -> KernelTelemetry | None:
         """What was measured, if it was."""
         if self.meter is None:
             return None
         return self.meter.snapshot(
-            self.kernel_id, self.cell.statistics(), errors=self.error_count, dropped=self.dropped
+            self.kernel_id,
+            processed=self.processed,
+            queued=self.queued,
+            dropped=self.dropped,
+            errors=self.error_count,
+            last_error=self.last_error,
         )
+
+    def reset(self) -> None:
+        """Count anew."""
+        self._dropped_before -= self.dropped
+        self._received_before -= self.processed
+        self.error_count = 0
+        self.last_error = None
+        if self.meter is not None:
+            self.meter.reset()
 
     def full(self, which: str) -> MailboxFull:
         """The error of a full queue."""
+        capacity = self.output.capacity if which == "output" else self.cell.mailbox.capacity
         return MailboxFull(
-            f"the {which} queue of the kernel {self.kernel_id!r} is full ({self.definition.queue_size} messages, "
+            f"the {which} queue of the kernel {self.kernel_id!r} is full ({capacity} messages, "
             f"{self.definition.backpressure.name}): take messages out faster, or launch it with a larger `queue_size`"
         )
 
@@ -190,46 +281,53 @@ class Kernel:
 
     # ---- its own
 
-    @property
-    def cell(self) -> Cell:
-        """The actor."""
-        cell = cell_of(self.spec.ref)
-        assert cell is not None  # a kernel is in nobody's hands before it was spawned
-        return cell
-
-    def _accept(self, message: object) -> int:
-        """Check a message that was sent, and tell its priority."""
-        accepted = self.definition.input_type
-        if accepted is not None and not isinstance(message, accepted):
-            raise wrong_type(message, accepted, f"the kernel {self.kernel_id!r}")
-        return getattr(message, "priority", DEFAULT_PRIORITY)
-
     def _dropped(self, message: object, priority: int, reason: Reason) -> None:
         self.cell.dead_letter(message, reason, priority)
 
     def _nothing_left(self) -> ActorStopped:
-        return ActorStopped(f"the kernel {self.kernel_id!r} has ended, and everything it sent was received")
+        error = ActorStopped(
+            f"the kernel {self.kernel_id!r} has ended, and everything it sent was received; {self._how_it_ended()}"
+        )
+        error.__cause__ = self._last_words
+        return error
+
+    def _explained(self, error: ActorStopped) -> ActorStopped:
+        """The core's error, with what it means for a kernel; unless it is something else that has ended."""
+        ending = self.over or self.returned or self.cell.state in FINAL or self.cell.state is ActorState.STOPPING
+        return ActorStopped(f"{error}; {self._how_it_ended()}") if ending else error
+
+    @property
+    def _last_words(self) -> Exception | None:
+        """The crash that it has ended by."""
+        return self.cell.end_reason
+
+    def _how_it_ended(self) -> str:
+        """Why nobody receives, and what can be done about it."""
+        again = f"`await runtime.launch({self.kernel_id!r}, ...)` makes a new one"
+        if self.returned and self.cell.state is not ActorState.RESTARTING:
+            return (
+                f"its function has returned by itself, and a kernel lives as long as that runs: {again}; "
+                "to go on until it is terminated, loop `while not ctx.should_terminate`"
+            )
+        if self._last_words is not None and self.over:
+            return f"it crashed and was not restarted: {again}"
+        if self.leaving or self.parent is None or self.over:
+            return f"it was terminated: {again}"
+        return f"it is started again with {self.parent.node_id!r}, below which it was launched"
 
 
 async def run_kernel(context: Context[Any], kernel: Kernel) -> None:
     """The behaviour of every kernel's actor: run its function, paused until it is activated."""
-    context.ready()
-    if not (kernel.activated.is_set or context.stopping):
-        kernel.cell.pause()
+    await kernel.begin(context)
     ctx: KernelContext[Any, Any] = KernelContext(context, kernel)
-    clean = False
+    kernel.context = ctx
     try:
         await kernel.definition.function(ctx)
-        clean = True
     except (StopRequested, ExceptionGroup) as error:
-        clean = not _crashes(error)
-        if not clean:
+        if _crashes(error):
             raise
-    finally:
-        if clean:
-            ctx.came_back()
-        if clean or context.stopping:  # otherwise it is started again
-            kernel.close_output()
+    ctx.came_back()
+    kernel.returned = not context.stopping
 
 
 def _crashes(error: StopRequested | ExceptionGroup[Exception]) -> bool:

@@ -17,9 +17,13 @@ from .._model.checks import check_priority
 from .._model.messages import DEFAULT_PRIORITY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from attrs import Attribute
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 NOT_MADE_YET: Final[Any] = None
 """What the slot of a `message_id` holds until somebody reads it."""
@@ -232,6 +236,21 @@ class Message:
     message_id: UUID = attrs.field(default=NOT_MADE_YET, kw_only=True, eq=False, repr=False)
     priority: int = attrs.field(default=DEFAULT_PRIORITY, kw_only=True, eq=False, validator=_in_range)
     correlation_id: UUID | None = attrs.field(default=None, kw_only=True, eq=False)
+
+    def with_correlation(self, correlation_id: UUID | None) -> Self:
+        """The same message, its `message_id` included, with another ``correlation_id``."""
+        made: Self = attrs.evolve(cast("Any", self), correlation_id=correlation_id)
+        return made
+
+    def reply(self, kind: Callable[..., R], /, *args: Any, **fields: Any) -> R:
+        """A reply to this message: ``request.reply(Result, 15)`` is ``Result(15, correlation_id=request.message_id)``.
+
+        Args:
+            kind: The reply's class.
+            *args: Its fields.
+            **fields: Its fields by name.
+        """
+        return kind(*args, **fields, correlation_id=self.message_id)
 
 
 setattr(Message, "message_id", MadeWhenRead(Message.__dict__["message_id"]))  # noqa: B010  # checkers see a field

@@ -1,4 +1,4 @@
-"""The kernels of one runtime, by id."""
+"""The kernels of one runtime, and its groups of kernels, by id."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final, final
 
 from ._errors import KernelStateError, UnknownKernel
 from ._registry import is_registered
-from ._state import KernelState, check_transition
+from ._state import KernelState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ._definition import KernelDefinition
     from ._kernel import Kernel
+    from ._tree import Group, Node
 
 KEPT: Final = 1000
 """At least this many terminated kernels are remembered, the latest ones."""
@@ -26,10 +28,11 @@ class Roster:
     ever, because a runtime that lives long may launch kernels without number.
     """
 
-    __slots__ = ("_kernels", "_sweep_above")
+    __slots__ = ("_groups", "_kernels", "_sweep_above")
 
     def __init__(self) -> None:
         self._kernels: dict[str, Kernel] = {}
+        self._groups: dict[str, Group] = {}  # those that have not ended, and maybe some that have
         self._sweep_above = 2 * KEPT
 
     def __iter__(self) -> Iterator[Kernel]:
@@ -38,7 +41,12 @@ class Roster:
     @property
     def running(self) -> list[str]:
         """The ids of those that are not terminated."""
-        return [kernel.kernel_id for kernel in self if kernel.state is not KernelState.TERMINATED]
+        return [kernel.kernel_id for kernel in self if not kernel.over]
+
+    @property
+    def active(self) -> list[str]:
+        """The ids of those that are handed messages."""
+        return [kernel.kernel_id for kernel in self if kernel.state is KernelState.ACTIVE]
 
     def state(self, kernel_id: str) -> KernelState:
         """Where the kernel of that id is in its life; ``CREATED`` if it is registered and was never launched.
@@ -70,15 +78,74 @@ class Roster:
             )
         raise self._unknown(kernel_id)
 
-    def check_free(self, kernel_id: str) -> None:
-        """Make sure that a kernel can be launched under that id: there is none, or it has terminated.
+    def node(self, node_id: str) -> Node:
+        """The kernel or group of that id.
 
         Raises:
-            KernelStateError: naming the state of the one there is.
+            KernelStateError, UnknownKernel: as `launched`.
         """
+        group = self._groups.get(node_id)
+        return self.launched(node_id) if group is None else group
+
+    def parent(self, parent_id: str | None) -> Node | None:
+        """What something is to be launched below; None for the runtime itself.
+
+        Raises:
+            KernelStateError: if it was not launched, or has ended.
+            UnknownKernel: if there is none.
+        """
+        if parent_id is None:
+            return None
+        parent = self.node(parent_id)
+        if parent.over:
+            raise KernelStateError(
+                f"the kernel {parent_id!r} is {KernelState.TERMINATED.value}, and nothing can be launched below it: "
+                f"`await runtime.launch({parent_id!r})` first"
+            )
+        return parent
+
+    def check_free(self, definition: KernelDefinition) -> None:
+        """Make sure that a kernel can be launched under its id: there is nothing of that id that runs.
+
+        Raises:
+            KernelStateError: naming what there is, and what was to be launched.
+        """
+        kernel_id = definition.kernel_id
+        self._check_no_group(kernel_id)
         kernel = self._kernels.get(kernel_id)
-        if kernel is not None and kernel.state is not KernelState.TERMINATED:
-            check_transition(kernel_id, kernel.state, KernelState.LAUNCHED)
+        if kernel is not None and not kernel.over:
+            raise KernelStateError(
+                f"the kernel {kernel_id!r} is {kernel.state.value} and cannot become {KernelState.LAUNCHED.value}: it runs "
+                f"{kernel.definition.where}, and {definition.where} cannot have the same id: launch that under another "
+                f"one, `await runtime.launch('another', function)`, or `await runtime.terminate({kernel_id!r})` first"
+            )
+
+    def check_group_free(self, group_id: str) -> None:
+        """Make sure that a group can have that id.
+
+        Raises:
+            KernelStateError: naming what has it.
+        """
+        self._check_no_group(group_id)
+        kernel = self._kernels.get(group_id)
+        if kernel is not None and not kernel.over:
+            raise KernelStateError(
+                f"{group_id!r} is the id of a kernel ({kernel.definition.where}), and a group needs one of its own: write "
+                f"`runtime.supervise({group_id + ' group'!r})`"
+            )
+
+    def _check_no_group(self, node_id: str) -> None:
+        group = self._groups.get(node_id)
+        if group is not None and not group.over:
+            raise KernelStateError(
+                f"{node_id!r} is the id of a group of kernels, which runs: choose another, or "
+                f"`await runtime.terminate({node_id!r})` first"
+            )
+
+    def add_group(self, group: Group) -> None:
+        """A group is being opened; those that have ended are forgotten."""
+        self._groups = {known: one for known, one in self._groups.items() if not one.over}
+        self._groups[group.node_id] = group
 
     def add(self, kernel: Kernel) -> None:
         """A kernel is being launched; it takes the place of a terminated one of its id."""
@@ -86,6 +153,7 @@ class Roster:
         if former is not None:
             former.forget_output()
         self._kernels[kernel.kernel_id] = kernel
+        self._groups.pop(kernel.kernel_id, None)  # it has ended, and is not what this id means any more
         if len(self._kernels) > self._sweep_above:
             self._sweep()
 
@@ -94,7 +162,7 @@ class Roster:
         del self._kernels[kernel.kernel_id]
 
     def _sweep(self) -> None:
-        terminated = [kernel for kernel in self if kernel.state is KernelState.TERMINATED]
+        terminated = [kernel for kernel in self if kernel.over]
         for kernel in terminated[:-KEPT]:
             kernel.forget_output()
             del self._kernels[kernel.kernel_id]

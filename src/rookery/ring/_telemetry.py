@@ -12,8 +12,6 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.ref import ActorStatistics
-
 WINDOW: Final = 1024
 """How many of the latest messages the latencies are computed over."""
 
@@ -21,7 +19,7 @@ WINDOW: Final = 1024
 @final
 @attrs.frozen(kw_only=True)
 class KernelTelemetry:
-    """A kernel at one moment, counted since its launch.
+    """A kernel at one moment, counted since its launch, or since the latest ``reset_telemetry``.
 
     A message is processed when its kernel comes back for the next one, sends the correlated reply, or ends
     cleanly, whichever is first; one that the kernel crashed on is not. Latencies are in seconds from the
@@ -35,13 +33,13 @@ class KernelTelemetry:
         queue_depth: How many wait in its input queue.
         throughput: Messages processed per second of ``uptime_seconds``.
         error_count: How many times it crashed.
-        last_error: What it crashed with the last time.
+        last_error: What it crashed with the last time; None if it did not.
         min_latency: The shortest.
         avg_latency: The mean.
         max_latency: The longest.
         p50_latency: The one that half of the messages do not exceed (nearest rank).
         p99_latency: The one that 99 % of the messages do not exceed.
-        uptime_seconds: From its launch to now, or to its end.
+        uptime_seconds: From its launch, or the latest reset, to now, or to its end.
     """
 
     kernel_id: str
@@ -61,42 +59,43 @@ class KernelTelemetry:
 
 @final
 class Meter:
-    """Counts one kernel's processed messages, across its restarts.
+    """Times one kernel's messages, across its restarts.
 
-    What the core counts anyway (crashes, drops, the queue) is read from the core and not counted again.
+    What the core counts anyway (messages received, drops, the queue) is read from the core and not counted again.
     """
 
-    __slots__ = ("_ended", "_latencies", "_launched", "now", "processed")
+    __slots__ = ("_begun", "_ended", "latencies", "now")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.now: Final = clock  # not the loop's clock: that one may be virtual, and this measures work
-        self.processed: int = 0
-        self._latencies: deque[float] = deque(maxlen=WINDOW)
-        self._launched = clock()
+        self.latencies: Final[deque[float]] = deque(maxlen=WINDOW)
+        self._begun = clock()
         self._ended: float | None = None
-
-    def done(self, received: float) -> None:
-        """A message that was received at that time has been processed."""
-        self.processed += 1
-        self._latencies.append(self.now() - received)
 
     def end(self) -> None:
         """The kernel has ended, and its uptime with it. Idempotent."""
         if self._ended is None:
             self._ended = self.now()
 
-    def snapshot(self, kernel_id: str, actor: ActorStatistics, *, errors: int, dropped: int) -> KernelTelemetry:
+    def reset(self) -> None:
+        """Count anew. The message in work will count, with the whole of its latency."""
+        self.latencies.clear()
+        self._begun = self.now() if self._ended is None else self._ended
+
+    def snapshot(
+        self, kernel_id: str, *, processed: int, queued: int, dropped: int, errors: int, last_error: Exception | None
+    ) -> KernelTelemetry:
         """The kernel now."""
-        uptime = (self.now() if self._ended is None else self._ended) - self._launched
-        latencies = sorted(self._latencies) or [0.0]
+        uptime = (self.now() if self._ended is None else self._ended) - self._begun
+        latencies = sorted(self.latencies) or [0.0]
         return KernelTelemetry(
             kernel_id=kernel_id,
-            messages_processed=self.processed,
+            messages_processed=processed,
             messages_dropped=dropped,
-            queue_depth=actor.queued,
-            throughput=self.processed / uptime if uptime > 0 else 0.0,
+            queue_depth=queued,
+            throughput=processed / uptime if uptime > 0 else 0.0,
             error_count=errors,
-            last_error=actor.last_crash,
+            last_error=last_error,
             min_latency=latencies[0],
             avg_latency=math.fsum(latencies) / len(latencies),
             max_latency=latencies[-1],
