@@ -11,8 +11,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
+GUIDES = [
+    ROOT / "docs" / f"{name}.md"
+    for name in (
+        "ring",
+        "first_kernel",
+        "building_actors",
+        "pipelines",
+        "gpu_optimisation",
+        "testing_kernels",
+        "migration",
+    )
+]
+"""Pages whose programs are shown with `asyncio.run(main())` and are to run under any loop."""
+
+BLOCK = re.compile(r"^```python( continued)?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -20,13 +35,42 @@ class Block(NamedTuple):
 
     page: Path
     line: int
+    continued: bool
     source: str
     printed: str | None
 
 
-def blocks(page: Path) -> list[Block]:
+Program = list[Block]
+"""A block, and those that continue it: they see what the ones above them have defined."""
+
+
+def programs(page: Path) -> list[Program]:
     text = page.read_text()
-    return [Block(page, text.count("\n", 0, match.start(1)), *match.groups()) for match in BLOCK.finditer(text)]
+    found: list[Program] = []
+    for match in BLOCK.finditer(text):
+        continued, source, printed = match.groups()
+        block = Block(page, text.count("\n", 0, match.start(2)), bool(continued), source, printed)
+        if block.continued:
+            found[-1].append(block)
+        else:
+            found.append([block])
+    return found
+
+
+def name_of(program: Program) -> str:
+    return f"{program[0].page.name}:{program[0].line}"
+
+
+def run(program: Program, capsys: pytest.CaptureFixture[str], start: str = "asyncio.run(main())") -> None:
+    """Run it, and see that each of its blocks shows something: what the page says, if it says it right below."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in program:
+        source = block.source.replace("asyncio.run(main())", start)
+        # Blank lines in front, so that a traceback names the line of the page.
+        exec(compile("\n" * block.line + source, str(block.page), "exec"), namespace)
+        printed = capsys.readouterr().out
+        assert printed
+        assert block.printed in {None, printed}
 
 
 @pytest.fixture(autouse=True)
@@ -38,21 +82,27 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(logger, "level", logger.level)
 
 
+@pytest.mark.parametrize("program", [program for page in PAGES for program in programs(page)], ids=name_of)
+def test_the_program_runs(program: Program, capsys: pytest.CaptureFixture[str]):
+    """Every block, together with those that it continues, is a program, and prints what the page says it prints."""
+    run(program, capsys)
+
+
 @pytest.mark.parametrize(
-    "block", [block for page in PAGES for block in blocks(page)], ids=lambda block: f"{block.page.name}:{block.line}"
+    "start",
+    [
+        pytest.param('__import__("anyio").run(main, backend="trio")', id="trio"),
+        pytest.param("__import__('uvloop').run(main())", id="uvloop"),
+    ],
 )
-def test_the_block_runs(block: Block, capsys: pytest.CaptureFixture[str]):
-    """As a program of its own, and it shows something: what the page says, if it says it right below."""
-    # Blank lines in front, so that a traceback names the line of the page.
-    code = compile("\n" * block.line + block.source, str(block.page), "exec")
-    exec(code, {"__name__": "__main__"})
-    printed = capsys.readouterr().out
-    assert printed
-    assert block.printed in {None, printed}
+@pytest.mark.parametrize("program", [program for page in GUIDES for program in programs(page)], ids=name_of)
+def test_the_guides_hold_on_every_loop(program: Program, start: str, capsys: pytest.CaptureFixture[str]):
+    """What the guides show under asyncio prints the same under trio and uvloop."""
+    run(program, capsys, start)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     """Every relative link is a file or folder of the project."""
-    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    links = [link for link in LINK.findall(FENCED.sub("", page.read_text())) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
