@@ -86,7 +86,7 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("program", [program for page in PAGES for program in programs(page)], ids=name_of)
-def test_the_program_runs(program: Program, capsys: pytest.CaptureFixture[str]):
+def test_the_program_runs(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
     """Every block, together with those that it continues, is a program, and prints what the page says it prints."""
     run(program, capsys)
 
@@ -103,13 +103,13 @@ def test_the_program_runs(program: Program, capsys: pytest.CaptureFixture[str]):
     [program for page in GUIDES for program in programs(page) if any(START in block.source for block in program)],
     ids=name_of,
 )
-def test_the_guides_hold_on_every_loop(program: Program, start: str, capsys: pytest.CaptureFixture[str]):
+def test_the_guides_hold_on_every_loop(program: Program, start: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What the guides show under asyncio prints the same under trio and uvloop."""
     run(program, capsys, start)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path):
+def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link is a file or folder of the project."""
     links = [link for link in LINK.findall(FENCED.sub("", page.read_text())) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
