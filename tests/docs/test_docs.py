@@ -27,7 +27,7 @@ GUIDES = [
 START = "asyncio.run(main())"
 
 BLOCK = re.compile(r"^```python( continued)?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -108,8 +108,18 @@ def test_the_guides_hold_on_every_loop(program: Program, start: str, capsys: pyt
     run(program, capsys, start)
 
 
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link is a file or folder of the project."""
+    """Every relative link is a file or folder of the project, and, where it names one, a heading of it."""
     links = [link for link in LINK.findall(FENCED.sub("", page.read_text())) if "://" not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    for link in links:
+        target, _, heading = link.partition("#")
+        led = page.parent / target if target else page
+        assert led.exists(), link
+        assert not heading or heading in anchors(led), link
