@@ -10,16 +10,28 @@ from __future__ import annotations
 from ._context import KernelContext
 from ._decorator import ring_kernel
 from ._definition import BackpressureStrategy
-from ._errors import AmbiguousKernel, KernelStateError, KernelTimeout, RuntimeNotOpen, UnknownKernel
+from ._errors import (
+    AmbiguousKernel,
+    KernelStateError,
+    KernelTimeout,
+    RuntimeNotOpen,
+    StateDamaged,
+    StateFileError,
+    StateNotSaved,
+    UnknownKernel,
+)
 from ._message import Message, message
+from ._persistence import KernelPersistence
 from ._runtime import RingKernelRuntime, RuntimeSummary
 from ._state import KernelState
+from ._state_file import StateFile
 from ._telemetry import KernelTelemetry
 
 __all__ = [
     "AmbiguousKernel",
     "BackpressureStrategy",
     "KernelContext",
+    "KernelPersistence",
     "KernelState",
     "KernelStateError",
     "KernelTelemetry",
@@ -28,6 +40,10 @@ __all__ = [
     "RingKernelRuntime",
     "RuntimeNotOpen",
     "RuntimeSummary",
+    "StateDamaged",
+    "StateFile",
+    "StateFileError",
+    "StateNotSaved",
     "UnknownKernel",
     "message",
     "ring_kernel",

@@ -9,11 +9,14 @@ from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, StopRequested
 from .._model.messages import DEFAULT_PRIORITY
 from ._definition import BackpressureStrategy, wrong_type
+from ._errors import KernelStateError
+from ._state_file import HOW_TO_WRITE
 from ._stopping import UntilStop
 
 if TYPE_CHECKING:
     from .._core.context import Context
     from ._kernel import Kernel
+    from ._persistence import Keeper
 
 TIn_co = TypeVar("TIn_co", covariant=True)
 TOut_contra = TypeVar("TOut_contra", contravariant=True)
@@ -73,10 +76,17 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or is to terminate; always a checkpoint. If cancelled, nothing changed."""
         self.came_back()
-        await self._kernel.checkpoint()
-        while not (self.is_active or self.should_terminate):
-            with self._until_stop.cutting_short():
-                await self._kernel.activated.wait()
+        keeper = self._kernel.keeper
+        if keeper is not None:
+            keeper.rest()
+        try:
+            await self._kernel.checkpoint()
+            while not (self.is_active or self.should_terminate):
+                with self._until_stop.cutting_short():
+                    await self._kernel.activated.wait()
+        finally:
+            if keeper is not None:
+                keeper.work()
 
     async def receive(self, timeout: float | None = None) -> TIn_co:
         """The most urgent message of the input queue, waiting for one if need be.
@@ -93,6 +103,9 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
                 normal end.
         """
         self.came_back()
+        keeper = self._kernel.keeper
+        if keeper is not None:
+            keeper.rest()
         try:
             message: TIn_co = await self._context.receive(timeout)
         except TimeoutError:
@@ -102,6 +115,9 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
             if timeout is not None and isinstance(error, StopRequested):
                 raise TimeoutError(f"the kernel {self.kernel_id!r} is to terminate") from None
             raise
+        finally:
+            if keeper is not None:
+                keeper.work()
         if self._kernel.meter is not None:
             self._message, self._received = message, self._kernel.meter.now()
         return message
@@ -137,6 +153,37 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
         if self._received is not None and answers is not None and answers == getattr(self._message, "message_id", None):
             self.came_back()
 
+    # ---- its state
+
+    @property
+    def state(self) -> Any:
+        """What the kernel keeps in its state file: whatever that can encode, a dict unless it says otherwise.
+
+        It is the kernel's own, to be changed in place or replaced. The first run after a launch begins with what is
+        in the file. After a crash the next run begins with what was saved last, because what crashed may have left
+        it half changed, or may have crashed because of it.
+
+        Raises:
+            KernelStateError: if the kernel has no state file.
+        """
+        return self._keeper().value
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._keeper().value = value
+
+    async def save_state(self) -> None:
+        """Save the state now: when this returns it is on the disk. If cancelled, it is saved all the same.
+
+        For what must not be lost once it was confirmed; other changes are saved periodically, whenever the kernel
+        has come back for its next message, and when it ends.
+
+        Raises:
+            StateNotSaved: if that fails. What was saved before is as it was.
+            KernelStateError: if the kernel has no state file.
+        """
+        await self._keeper().save()
+
     # ---- for the kernel that runs it
 
     def came_back(self) -> None:
@@ -148,6 +195,12 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
             self._message = self._received = None
 
     # ---- its own
+
+    def _keeper(self) -> Keeper:
+        keeper = self._kernel.keeper
+        if keeper is None:
+            raise KernelStateError(f"the kernel {self.kernel_id!r} has no state file: {HOW_TO_WRITE}")
+        return keeper
 
     def _reply(self, message_id: object, reply: object) -> bool:
         """Give a reply to the caller that waits for it, if one does; False if it is no reply to any caller."""

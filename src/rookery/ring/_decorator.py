@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._definition import KernelFunction
+    from ._state_file import StateFile
 
 F = TypeVar("F", bound="Callable[..., Awaitable[object]]")
 
@@ -26,6 +27,7 @@ def ring_kernel(
     queue_size: int = 1000,
     backpressure: BackpressureStrategy | str = BackpressureStrategy.BLOCK,
     auto_register: bool = True,
+    state: StateFile | None = None,
 ) -> Callable[[F], F]:
     """Make an async function a ring kernel, to be launched by name or passed to ``launch``.
 
@@ -40,6 +42,7 @@ def ring_kernel(
         auto_register: Whether it can be launched by its id alone, from any runtime, loop and thread. It is
             known for as long as the module lives in which it is defined. Functions made at run time, in
             numbers, are better launched with ``launch(kernel_id, function)`` and not registered.
+        state: Where its ``ctx.state`` is kept while it does not run; None if it has none.
 
     Raises:
         TypeError: for a function that is not async, or a type that cannot be checked.
@@ -61,6 +64,7 @@ def ring_kernel(
             output_type=output_type,
             queue_size=queue_size,
             backpressure=backpressure,
+            state=state,
         )
         setattr(function, DEFINITION, definition)
         if auto_register:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast, final
 import attrs
 
 from .._model.overflow import Overflow
+from ._state_file import StateFile, state_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,6 +49,7 @@ class Overrides(TypedDict, total=False):
     output_type: MessageType
     queue_size: int
     backpressure: BackpressureStrategy | str
+    state: StateFile | None
 
 
 def _strategy(value: BackpressureStrategy | str) -> BackpressureStrategy:
@@ -101,6 +103,7 @@ class KernelDefinition:
     output_type: MessageType = attrs.field(default=None, validator=_checkable)
     queue_size: int = attrs.field(default=1000, validator=_size)
     backpressure: BackpressureStrategy = attrs.field(default=BackpressureStrategy.BLOCK, converter=_strategy)
+    state: StateFile | None = attrs.field(default=None, validator=state_file)
 
     @property
     def origin(self) -> tuple[str, str]:

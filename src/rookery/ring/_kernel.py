@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+import anyio
+
 from .._core.context import Context  # noqa: TC001  # the core reads `run_kernel`'s annotation
 from .._core.mailbox import Mailbox
 from .._core.ref import cell_of, target_of
@@ -18,11 +20,13 @@ from ._callers import Callers
 from ._context import KernelContext
 from ._definition import BackpressureStrategy, KernelDefinition, wrong_type
 from ._errors import KernelTimeout
+from ._persistence import Keeper
 from ._state import KernelState, check_transition
 
 if TYPE_CHECKING:
     from .._core.cell import Cell
     from .._core.system import System
+    from ._errors import StateNotSaved
     from ._telemetry import KernelTelemetry, Meter
 
 
@@ -45,10 +49,14 @@ class Kernel:
         self.output: Final[Mailbox[Any]] = Mailbox(
             engine.loop, engine.turn, capacity=definition.queue_size, overflow=overflow, discard=self._dropped
         )
-        self.spec: Final = child(run_kernel, self).options(
+        state = definition.state
+        self.keeper: Final = None if state is None else Keeper(definition.kernel_id, state, engine.loop)
+        self.spec: Final = child(run_kernel if state is None else run_stateful_kernel, self).options(
             name=definition.kernel_id, capacity=definition.queue_size, overflow=overflow
         )
         self._was_active = False
+        self._terminators = 0  # who waits for its end
+        self._unsaved: StateNotSaved | None = None  # what they are told
 
     @property
     def kernel_id(self) -> str:
@@ -86,7 +94,14 @@ class Kernel:
         """Stop it and wait for its end. If cancelled, the stop goes on."""
         if self.state is not KernelState.TERMINATED:  # it may end by itself at any time, which harms nobody
             check_transition(self.kernel_id, self.state, KernelState.TERMINATED)
-        await self.cell.stop(drain=False, timeout=timeout)
+        self._terminators += 1
+        try:
+            await self.cell.stop(drain=False, timeout=timeout)
+        finally:
+            self._terminators -= 1
+        self.close_state()
+        if self._unsaved is not None:
+            raise self._unsaved
 
     def close_output(self) -> None:
         """Nothing more comes: who receives gets what is left, then `ActorStopped`."""
@@ -98,6 +113,26 @@ class Kernel:
         """Nobody will receive what is left."""
         for message, priority in self.output.withdraw():
             self.cell.dead_letter(message, Reason.UNREAD, priority)
+        self.close_state()
+
+    async def save_last(self) -> None:
+        """An incarnation has ended well: save its state. Whoever terminates it is told if that fails, or else the block."""
+        assert self.keeper is not None
+        unsaved = await self.keeper.save_reported()
+        if unsaved is not None and self._terminators:
+            self._unsaved = unsaved
+        elif unsaved is not None:
+            self.cell.owner.keep_stop_errors(self.cell, [unsaved])
+
+    def close_state(self) -> None:
+        """Let others have its state file, if it has ended for good. Idempotent."""
+        if self.keeper is not None and self.state is KernelState.TERMINATED:
+            self.keeper.close()
+
+    def discard_state(self) -> None:
+        """Its launch did not succeed: let others have its state file at once, or when what did start has ended."""
+        if self.keeper is not None and self.state in {KernelState.CREATED, KernelState.TERMINATED}:
+            self.keeper.close()
 
     # ---- its queues, seen from outside
 
@@ -230,6 +265,25 @@ async def run_kernel(context: Context[Any], kernel: Kernel) -> None:
             ctx.came_back()
         if clean or context.stopping:  # otherwise it is started again
             kernel.close_output()
+
+
+async def run_stateful_kernel(context: Context[Any], kernel: Kernel) -> None:
+    """The same for a kernel with a state. A crash does not save: it may have left the state half changed."""
+    assert kernel.keeper is not None
+    kernel.keeper.begin(context)
+    try:
+        await run_kernel(context, kernel)
+    except BaseException as error:
+        if context.stopping and _is_cancelled(error):  # its time was over
+            await kernel.save_last()
+        raise
+    await kernel.save_last()
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether there is nothing to it but a cancellation."""
+    cancelled = anyio.get_cancelled_exc_class()
+    return BaseExceptionGroup("", [error]).split(cancelled)[1] is None
 
 
 def _crashes(error: StopRequested | ExceptionGroup[Exception]) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .._core.dead_letters import DeadLetters
     from .._core.system import System
     from ._definition import KernelDefinition, KernelFunction, Overrides
+    from ._persistence import KernelPersistence
     from ._telemetry import KernelTelemetry
 
 
@@ -99,6 +100,7 @@ class RingKernelRuntime:
         finally:
             for kernel in self._kernels:
                 kernel.close_output()
+                kernel.close_state()
             self._block = self._system = None
 
     # ---- the life of kernels
@@ -121,6 +123,8 @@ class RingKernelRuntime:
             UnknownKernel: if no function is given and none is registered under that id.
             AmbiguousKernel: if several are.
             ActorStopped: if the runtime is closing.
+            StateFileError: if it cannot keep its state where it is to be kept, or somebody else does.
+            StateDamaged: if neither its state file nor the one before it is good.
             TypeError: for an id that is no string, a function that is not async or does not take a context, or an
                 unknown option.
             ValueError: for an option out of range.
@@ -131,12 +135,18 @@ class RingKernelRuntime:
         self._kernels.check_free(kernel_id)
         definition = registered(kernel_id) if function is None else definition_of(kernel_id, function)
         kernel = self._make(definition.changed(**overrides), system)
-        self._kernels.add(kernel)
+        if kernel.keeper is None:
+            await self._start(kernel, system)
+            return
+        for other in self._kernels:
+            other.close_state()
+        await kernel.keeper.open()
         try:
-            await system.spawn(kernel.spec)
-        finally:
-            if kernel.state is KernelState.CREATED:
-                self._kernels.remove(kernel)
+            self._kernels.check_free(kernel_id)  # again: that took time
+            await self._start(kernel, system)
+        except BaseException:
+            kernel.discard_state()
+            raise
 
     async def activate(self, kernel_id: str) -> None:
         """Hand messages to a kernel, those that wait in its input queue first. If cancelled, nothing changed.
@@ -178,6 +188,7 @@ class RingKernelRuntime:
 
         Raises:
             KernelStateError: if it was not launched.
+            StateNotSaved: if its state could not be saved at its end. It has ended all the same.
             StopFromWithin: if the kernel itself calls it: a kernel ends by returning.
             TypeError: for a timeout that is no number.
             UnknownKernel: if there is none.
@@ -336,7 +347,25 @@ class RingKernelRuntime:
             uptime_seconds=engine_of(system).loop.now() - self._opened,
         )
 
+    def get_persistence(self, kernel_id: str) -> KernelPersistence | None:
+        """How a kernel's state is kept, and what of it went wrong; None if it has no state file.
+
+        Raises:
+            KernelStateError: if it was not launched.
+            UnknownKernel: if there is none.
+        """
+        keeper = self._launched(kernel_id).keeper
+        return None if keeper is None else keeper.statistics()
+
     # ---- its own
+
+    async def _start(self, kernel: Kernel, system: System) -> None:
+        self._kernels.add(kernel)
+        try:
+            await system.spawn(kernel.spec)
+        finally:
+            if kernel.state is KernelState.CREATED:
+                self._kernels.remove(kernel)
 
     def _make(self, definition: KernelDefinition, system: System) -> Kernel:
         definition.check_callable()
