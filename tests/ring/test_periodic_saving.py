@@ -46,7 +46,7 @@ def persistence(runtime: RingKernelRuntime) -> KernelPersistence:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a thread, and let time pass: it does so while threads work, so that nobody knows how much has."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110  # virtual seconds
         await anyio.sleep(1)
 
 

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from rookery._core._parking import current_loop
 from rookery.ring import (
     KernelContext,
     KernelState,
@@ -27,6 +28,7 @@ from rookery.ring import (
     StateNotSaved,
     ring_kernel,
 )
+from rookery.ring._persistence import Keeper
 from rookery.ring._snapshot import Generations, unpack
 from support import settle
 
@@ -536,6 +538,20 @@ async def test_a_slow_disk_holds_nobody_up_and_the_last_state_is_what_stays(
             gate.open.set()
         assert on_disk(path) == {"number": 2, "total": 5}
     assert gate.most == 1
+
+
+async def test_what_was_taken_first_is_not_written_last(path: Path, file: StateFile) -> None:
+    """A periodic save that one of the kernel's own has overtaken on the way to the thread is left out."""
+    keeper = Keeper("k", file, current_loop())
+    await keeper.open()
+    keeper.value = {"step": 1}
+    first = keeper._take()
+    keeper.value = {"step": 2}
+    second = keeper._take()
+    assert await keeper._keep(second) is None
+    assert await keeper._keep(first) is None
+    keeper.close()
+    assert (on_disk(path), keeper.statistics().saves) == ({"step": 2}, 1)
 
 
 # ---- killed

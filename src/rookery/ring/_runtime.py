@@ -62,6 +62,7 @@ class RingKernelRuntime:
 
     Args:
         enable_telemetry: Whether `get_telemetry` has something to tell.
+        debug: Whether it is reported which kernel held the event loop for how long and where; see `open_system`.
 
     Example:
         >>> async with RingKernelRuntime() as runtime:
@@ -70,8 +71,9 @@ class RingKernelRuntime:
         ...     result = await runtime.send_and_receive("calculator", Calculate("add", 10, 5), timeout=1)
     """
 
-    def __init__(self, *, enable_telemetry: bool = True) -> None:
+    def __init__(self, *, enable_telemetry: bool = True, debug: bool | None = None) -> None:
         self._enable_telemetry = enable_telemetry
+        self._debug = debug
         self._block: AbstractAsyncContextManager[System] | None = None
         self._system: System | None = None
         self._kernels = Roster()
@@ -80,7 +82,7 @@ class RingKernelRuntime:
     async def __aenter__(self) -> Self:
         if self._block is not None:
             raise RuntimeNotOpen("this runtime is open already: make a second `RingKernelRuntime()` for a second block")
-        self._block = open_system(name="ring kernels")
+        self._block = open_system(name="ring kernels", debug=self._debug)
         try:
             self._system = await self._block.__aenter__()
         except BaseException:
