@@ -79,7 +79,7 @@ def run(program: Program, capsys: pytest.CaptureFixture[str], start: str = START
 @pytest.fixture(autouse=True)
 def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block may say where its crashes are logged, as programs do; it says so for itself only."""
-    for logger in (logging.getLogger("rookery"), logging.getLogger("rookery.supervision")):
+    for logger in map(logging.getLogger, ("rookery", "rookery.supervision", "rookery.debug")):
         monkeypatch.setattr(logger, "handlers", list(logger.handlers))
         monkeypatch.setattr(logger, "propagate", logger.propagate)
         monkeypatch.setattr(logger, "level", logger.level)

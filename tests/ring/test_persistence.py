@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -360,6 +362,27 @@ async def test_a_launch_that_is_cancelled_leaves_nothing_behind(file: StateFile)
         await runtime.launch("k", counter, state=file)
 
 
+async def test_a_launch_that_is_cancelled_natively_leaves_nothing_behind(
+    file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that was about to take the file gives it back when it has it."""
+    if current_loop().name == "trio":
+        pytest.skip("there is no such cancellation on trio")
+    gate = Gate(monkeypatch, "ftruncate")
+    async with RingKernelRuntime() as runtime:
+        task = asyncio.ensure_future(runtime.launch("k", counter, state=file))
+        await gate.wait_reached()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.open.set()
+        refused = True
+        while refused:  # until that thread is done
+            with contextlib.suppress(StateFileError):
+                await runtime.launch("k", counter, state=file)
+                refused = False
+
+
 async def test_a_kernel_without_a_state_file_has_no_state() -> None:
     """And is told how to have one."""
     errors: list[Exception] = []
@@ -489,22 +512,22 @@ async def test_encode_makes_bytes(path: Path) -> None:
 class Gate:
     """Holds up whoever asks for what is on its way to the disk."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str = "fsync") -> None:
         self.reached = threading.Event()
         self.open = threading.Event()
         self.waiting = 0
         self.most = 0
         self._lock = threading.Lock()
-        self._fsync = os.fsync
-        monkeypatch.setattr(os, "fsync", self._wait)
+        self._call = getattr(os, call)
+        monkeypatch.setattr(os, call, self._wait)
 
-    def _wait(self, descriptor: int) -> None:
+    def _wait(self, *args: int) -> None:
         with self._lock:
             self.waiting += 1
             self.most = max(self.most, self.waiting)
         self.reached.set()
         self.open.wait()
-        self._fsync(descriptor)
+        self._call(*args)
         with self._lock:
             self.waiting -= 1
 

@@ -78,6 +78,8 @@ class Keeper:
         self._loop: Final = loop
         self._generations: Final = Generations(file.of(kernel_id))
         self._lock: FileLock | None = None
+        self._closed = False
+        self._guard: Final = Lock()  # of these two
         self._thread: Final = anyio.CapacityLimiter(1)  # not the one that others may keep busy
         self._turn: Final = Lock()
         self._restored = Restored()
@@ -119,8 +121,10 @@ class Keeper:
 
     def close(self) -> None:
         """Let others have the file. Idempotent."""
-        if self._lock is not None:
-            self._lock.release()
+        with self._guard:
+            self._closed = True
+            if self._lock is not None:
+                self._lock.release()
 
     def begin(self, context: Context[Any]) -> None:
         """An incarnation begins: the first with what was restored, others with what was saved last."""
@@ -221,7 +225,11 @@ class Keeper:
         path = self._generations.path
         holder = f"the kernel {self._kernel_id!r} (process {os.getpid()})"
         try:
-            self._lock = FileLock(path, holder)
+            lock = FileLock(path, holder)
+            with self._guard:
+                self._lock = lock
+                if self._closed:  # a native cancellation has left this thread behind
+                    lock.release()
             self._generations.probe()
             return self._generations.read()
         except OSError as error:

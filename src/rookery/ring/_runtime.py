@@ -219,6 +219,9 @@ class RingKernelRuntime:
         Yields:
             The kernel's id.
 
+        Raises:
+            StateNotSaved: at its end, as `terminate`.
+
         Example:
             >>> async with runtime.kernel_scope("echo", echo):
             ...     await runtime.send("echo", Ping())
