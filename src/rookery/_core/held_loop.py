@@ -91,7 +91,7 @@ def look(thread: int) -> Sight | None:
         incarnation = frame.f_locals.get("self") if frame.f_code in TASKS else None
         if isinstance(incarnation, Incarnation):
             in_hand = None if incarnation.in_hand is None else incarnation.in_hand.__name__
-            return Sight(incarnation.cell.path, in_hand, _lines(frames[:-1] or frames))
+            return Sight(incarnation.cell.path, in_hand, _lines(frames[:-1] or [*frames, (frame, frame.f_lineno)]))
         frames.append((frame, frame.f_lineno))
     return Sight(None, None, _lines(frames))
 
