@@ -23,6 +23,7 @@ CALLS: dict[str, Callable[[RingKernelRuntime], Any]] = {
     "get_all_telemetry": lambda runtime: runtime.get_all_telemetry(),
     "get_kernel_state": lambda runtime: runtime.get_kernel_state("k"),
     "get_summary": lambda runtime: runtime.get_summary(),
+    "get_persistence": lambda runtime: runtime.get_persistence("echo"),
     "get_telemetry": lambda runtime: runtime.get_telemetry("k"),
     "kernel_ids": lambda runtime: runtime.kernel_ids,
     "kernel_scope": lambda runtime: runtime.kernel_scope("k", silent),

@@ -13,6 +13,7 @@ from .._model.restart import Intensity
 from .._model.strategy import Strategy
 from ._parking import uninterrupted
 from .engine import Engine
+from .held_loop import HeldLoop, debug_is_on
 from .instruments import Instruments
 from .spawner import Spawner
 from .tree import render
@@ -89,6 +90,7 @@ def open_system(
     strategy: Strategy = Strategy.ONE_FOR_ONE,
     intensity: Intensity = Intensity(3, per=5.0),  # noqa: B008  # a frozen value
     instruments: Iterable[Instrument] = (),
+    debug: bool | None = None,
 ) -> AbstractAsyncContextManager[System]:
     """Open a block in which actors can be spawned, and which none of them outlives.
 
@@ -101,6 +103,8 @@ def open_system(
         strategy: Which actors directly under the root are restarted together.
         intensity: How many restarts of actors directly under the root are tolerated.
         instruments: Who hears everything that happens in it.
+        debug: Whether a thread watches the event loop and reports, to the logger ``rookery.debug``, which actor held
+            it for how long and where; None does if the environment says ``ROOKERY_DEBUG=1``.
 
     Raises:
         ExceptionGroup: with `RestartIntensityExceeded`, if actors under the root crashed too often; the
@@ -117,17 +121,19 @@ def open_system(
         raise TypeError(f"a system's name is a string, got {name!r}: write `open_system(name='simulation')`")
     options = SupervisorOptions(strategy=strategy, intensity=intensity)
     heard_by = tuple(instruments)
-    return _SystemBlock(name, options, Instruments(heard_by) if heard_by else None)
+    return _SystemBlock(name, options, Instruments(heard_by) if heard_by else None, debug=debug_is_on(debug))
 
 
 @final
 class _SystemBlock:
     """What the block owns, and in which order it goes: the body, the actors, the timer, the nursery."""
 
-    def __init__(self, name: str, options: SupervisorOptions, instruments: Instruments | None) -> None:
+    def __init__(self, name: str, options: SupervisorOptions, instruments: Instruments | None, *, debug: bool) -> None:
         self._name = name
         self._options = options
         self._instruments = instruments
+        self._debug = debug
+        self._held_loop: HeldLoop | None = None
         self._entered = False
 
     @uninterrupted
@@ -142,6 +148,9 @@ class _SystemBlock:
         await self._engine.nursery.__aenter__()
         self._engine.nursery.start_soon(self._engine.deadlines.run, name=f"{self._name} deadlines")
         self._engine.body.__enter__()
+        if self._debug:
+            self._held_loop = HeldLoop(self._engine.loop, self._name)
+            self._held_loop.open()
         return system
 
     def __enter__(self) -> NoReturn:
@@ -168,6 +177,8 @@ class _SystemBlock:
         engine.root.stop_all()
         pierced = await engine.root.down.outlast(engine.hurry)
         engine.deadlines.close()
+        if self._held_loop is not None:
+            self._held_loop.close()
         if pierced is not None:
             errors.append(pierced)
         return await self._leave(_combined(self._name, engine.failures, errors, [*engine.root.stop_errors]))

@@ -11,11 +11,22 @@ from ._batch import SendBatch
 from ._context import KernelContext
 from ._decorator import get_ring_kernel_meta, is_ring_kernel, ring_kernel
 from ._definition import BackpressureStrategy, KernelDefinition
-from ._errors import AmbiguousKernel, KernelStateError, KernelTimeout, RuntimeNotOpen, UnknownKernel
+from ._errors import (
+    AmbiguousKernel,
+    KernelStateError,
+    KernelTimeout,
+    RuntimeNotOpen,
+    StateDamaged,
+    StateFileError,
+    StateNotSaved,
+    UnknownKernel,
+)
 from ._message import Message, message
 from ._observation import RuntimeSummary
+from ._persistence import KernelPersistence
 from ._runtime import RingKernelRuntime
 from ._state import KernelState
+from ._state_file import StateFile
 from ._telemetry import KernelTelemetry
 
 __all__ = [
@@ -23,6 +34,7 @@ __all__ = [
     "BackpressureStrategy",
     "KernelContext",
     "KernelDefinition",
+    "KernelPersistence",
     "KernelState",
     "KernelStateError",
     "KernelTelemetry",
@@ -32,6 +44,10 @@ __all__ = [
     "RuntimeNotOpen",
     "RuntimeSummary",
     "SendBatch",
+    "StateDamaged",
+    "StateFile",
+    "StateFileError",
+    "StateNotSaved",
     "UnknownKernel",
     "get_ring_kernel_meta",
     "is_ring_kernel",

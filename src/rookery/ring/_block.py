@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class Block:
     """An asynchronous block with a system of actors inside."""
 
-    def __init__(self, *, enable_telemetry: bool, strategy: Strategy, intensity: Intensity) -> None:
+    def __init__(self, *, enable_telemetry: bool, strategy: Strategy, intensity: Intensity, debug: bool | None) -> None:
         self._enable_telemetry = enable_telemetry
+        self._debug = debug
         self._options = SupervisorOptions(strategy=strategy, intensity=intensity)
         self._block: AbstractAsyncContextManager[System] | None = None
         self._system: System | None = None
@@ -42,6 +43,7 @@ class Block:
             strategy=self._options.strategy,
             intensity=self._options.intensity,
             instruments=[Lives()],
+            debug=self._debug,
         )
         try:
             self._system = await self._block.__aenter__()

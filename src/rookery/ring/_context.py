@@ -11,12 +11,15 @@ from .._model.dead_letter import Reason
 from .._model.errors import MailboxFull, StopRequested
 from .._model.messages import DEFAULT_PRIORITY
 from ._definition import BackpressureStrategy, wrong_type
+from ._errors import KernelStateError
+from ._state_file import HOW_TO_WRITE
 from ._stopping import UntilStop
 from ._telemetry import Meter
 
 if TYPE_CHECKING:
     from .._core.context import Context
     from ._kernel import Kernel
+    from ._persistence import Keeper
 
 NOT_MEASURED: Final = Meter()
 """Stands where a meter would, and is never read."""
@@ -54,6 +57,7 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
 
     __slots__ = (
         "_context",
+        "_keeper",
         "_kernel",
         "_measured",
         "_message",
@@ -68,6 +72,7 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
     def __init__(self, context: Context[TIn_co], kernel: Kernel) -> None:
         self._context: Context[TIn_co] = context
         self._kernel = kernel
+        self._keeper = kernel.keeper
         self._poll, self._receive_within = receiving_of(context)
         self._measured = kernel.meter is not None
         meter = kernel.meter or NOT_MEASURED
@@ -95,10 +100,17 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
     async def wait_active(self) -> None:
         """Wait until the kernel is active, or is to terminate; always a checkpoint. If cancelled, nothing changed."""
         self.came_back()
-        await self._kernel.checkpoint()
-        while not (self.is_active or self.should_terminate):
-            with self._until_stop.cutting_short():
-                await self._kernel.activated.wait()
+        keeper = self._keeper
+        if keeper is not None:
+            keeper.rest()
+        try:
+            await self._kernel.checkpoint()
+            while not (self.is_active or self.should_terminate):
+                with self._until_stop.cutting_short():
+                    await self._kernel.activated.wait()
+        finally:
+            if keeper is not None:
+                keeper.work()
 
     async def receive(self, timeout: float | None = None) -> TIn_co:
         """The most urgent message of the input queue, waiting for one if need be.
@@ -114,6 +126,10 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
             StopRequested: without a timeout, when the kernel is to terminate. Let it leave the function: it is a
                 normal end.
         """
+        keeper = self._keeper
+        if keeper is not None:
+            self.came_back()
+            keeper.rest()
         try:
             if self._received is None:
                 message = self._poll(None)
@@ -134,6 +150,9 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
             if timeout is not None and isinstance(error, StopRequested):
                 raise TimeoutError(f"the kernel {self.kernel_id!r} is to terminate") from None
             raise
+        finally:
+            if keeper is not None:
+                keeper.work()
         if self._measured:
             self.came_back()  # from the one that another task of the kernel has received meanwhile
             self._message, self._received = message, self._now()
@@ -180,6 +199,37 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
                     return
             self.came_back()
 
+    # ---- its state
+
+    @property
+    def state(self) -> Any:
+        """What the kernel keeps in its state file: whatever that can encode, a dict unless it says otherwise.
+
+        It is the kernel's own, to be changed in place or replaced. The first run after a launch begins with what is
+        in the file. After a crash the next run begins with what was saved last, because what crashed may have left
+        it half changed, or may have crashed because of it.
+
+        Raises:
+            KernelStateError: if the kernel has no state file.
+        """
+        return self._state_keeper().value
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._state_keeper().value = value
+
+    async def save_state(self) -> None:
+        """Save the state now: when this returns it is on the disk. If cancelled, it is saved all the same.
+
+        For what must not be lost once it was confirmed; other changes are saved periodically, whenever the kernel
+        has come back for its next message, and when it ends.
+
+        Raises:
+            StateNotSaved: if that fails. What was saved before is as it was.
+            KernelStateError: if the kernel has no state file.
+        """
+        await self._state_keeper().save()
+
     # ---- for the kernel that runs it
 
     def came_back(self) -> None:
@@ -194,6 +244,11 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
         return self._received is not None
 
     # ---- its own
+
+    def _state_keeper(self) -> Keeper:
+        if self._keeper is None:
+            raise KernelStateError(f"the kernel {self.kernel_id!r} has no state file: {HOW_TO_WRITE}")
+        return self._keeper
 
     def _reply(self, request: Any, reply: object) -> None:
         """Give a reply to the caller that waits for it; late if it is none any more."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._definition import KernelFunction
+    from ._state_file import StateFile
 
 F = TypeVar("F", bound="Callable[..., Awaitable[object]]")
 
@@ -31,6 +32,7 @@ def ring_kernel(
     restart: Restart = Restart.TRANSIENT,
     backoff: Backoff | None = None,
     auto_register: bool = True,
+    state: StateFile | None = None,
 ) -> Callable[[F], F]:
     """Make an async function a ring kernel, to be launched by name or passed to ``launch``.
 
@@ -50,6 +52,7 @@ def ring_kernel(
         auto_register: Whether it can be launched by its id alone, from any runtime, loop and thread. It is
             known for as long as the module lives in which it is defined. Functions made at run time, in
             numbers, are better launched with ``launch(kernel_id, function)`` and not registered.
+        state: Where its ``ctx.state`` is kept while it does not run; None if it has none.
 
     Raises:
         TypeError: for a function that is not async, a type that cannot be checked, or an option of the wrong kind.
@@ -75,6 +78,7 @@ def ring_kernel(
             backpressure=backpressure,
             restart=restart,
             backoff=backoff,
+            state=state,
         )
         setattr(function, DEFINITION, definition)
         if auto_register:

@@ -14,6 +14,7 @@ from .._model.options import Options
 from .._model.overflow import Overflow
 from .._model.restart import Backoff, Restart
 from .._model.wording import brief
+from ._state_file import StateFile, state_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -61,6 +62,7 @@ class Overrides(TypedDict, total=False):
     backpressure: BackpressureStrategy | str
     restart: Restart
     backoff: Backoff | None
+    state: StateFile | None
 
 
 def _strategy(value: BackpressureStrategy | str) -> BackpressureStrategy:
@@ -135,6 +137,7 @@ class KernelDefinition:
     backpressure: BackpressureStrategy = attrs.field(default=BackpressureStrategy.BLOCK, converter=_strategy)
     restart: Restart = Restart.TRANSIENT
     backoff: Backoff | None = None
+    state: StateFile | None = attrs.field(default=None, validator=state_file)
 
     def __attrs_post_init__(self) -> None:
         self.actor_options()

@@ -23,3 +23,15 @@ class AmbiguousKernel(RookeryError, LookupError):
 
 class RuntimeNotOpen(RookeryError, RuntimeError):
     """A runtime was used outside of its ``async with`` block, or opened twice."""
+
+
+class StateFileError(RookeryError, OSError):
+    """A kernel cannot keep its state in this file: another does, or the file cannot be read or written here."""
+
+
+class StateDamaged(RookeryError, ValueError):
+    """Neither the file of a kernel's state nor the one before it is good, so that nothing can be restored."""
+
+
+class StateNotSaved(RookeryError, RuntimeError):
+    """A kernel's state could not be saved; what was saved before is as it was. The reason is the ``__cause__``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, final
 
+import anyio
 import attrs
 
 from .._core.context import Context  # noqa: TC001  # the core reads `run_kernel`'s annotation
@@ -23,12 +24,14 @@ from ._callers import Callers
 from ._context import KernelContext
 from ._definition import BackpressureStrategy, KernelDefinition, wrong_type
 from ._errors import KernelTimeout
+from ._persistence import Keeper
 from ._state import KernelState, check_transition
 from ._tree import Node
 
 if TYPE_CHECKING:
     from .._core.cell import Cell
     from .._core.system import System
+    from ._errors import StateNotSaved
     from ._telemetry import KernelTelemetry, Meter
 
 
@@ -58,7 +61,10 @@ class Kernel(Node):
             overflow=options.overflow,
             discard=self._dropped,
         )
-        self.spec = child(run_kernel, self).options(**attrs.asdict(options, recurse=False))
+        state = definition.state
+        self.keeper: Final = None if state is None else Keeper(definition.kernel_id, state, engine.loop)
+        behaviour = run_kernel if state is None else run_stateful_kernel
+        self.spec = child(behaviour, self).options(**attrs.asdict(options, recurse=False))
         self.returned: bool = False
         """Whether the latest run of its function has ended well, and nobody had asked it to."""
         self._was_active = False
@@ -67,6 +73,8 @@ class Kernel(Node):
         self._dropped_before: int = 0  # less what was counted before the latest reset
         self._received_before: int = 0
         self._in_vain: int = 0  # messages that were in work when a run did not end well
+        self._terminators = 0  # who waits for its end
+        self._unsaved: StateNotSaved | None = None  # what they are told
 
     @property
     def kernel_id(self) -> str:
@@ -111,6 +119,20 @@ class Kernel(Node):
         """Whether its actor has ended with what is above it, and another one follows."""
         return self.cell.state in FINAL
 
+    async def terminate(self, timeout: float) -> None:
+        """Stop it and what is below it, and wait for the end. If cancelled, the stop goes on.
+
+        Raises:
+            StateNotSaved: if its last state was not.
+        """
+        self._terminators += 1
+        try:
+            await super().terminate(timeout)
+        finally:
+            self._terminators -= 1
+        if self._unsaved is not None:
+            raise self._unsaved
+
     async def begin(self, context: Context[Any]) -> None:
         """A run of its function comes next."""
         self.returned = False
@@ -135,11 +157,22 @@ class Kernel(Node):
         self.output.halt(self._nothing_left, drain=True)
         if self.meter is not None:
             self.meter.end()
+        if self.keeper is not None:
+            self.keeper.close()
 
     def forget_output(self) -> None:
         """Nobody will receive what is left."""
         for message, priority in self.output.withdraw():
             self.cell.dead_letter(message, Reason.UNREAD, priority)
+
+    async def save_last(self) -> None:
+        """An incarnation has ended well: save its state. Whoever terminates it is told if that fails, or else the block."""
+        assert self.keeper is not None
+        unsaved = await self.keeper.save_reported()
+        if unsaved is not None and self._terminators:
+            self._unsaved = unsaved
+        elif unsaved is not None:
+            self.cell.owner.keep_stop_errors(self.cell, [unsaved])
 
     # ---- its queues, seen from outside
 
@@ -328,6 +361,25 @@ async def run_kernel(context: Context[Any], kernel: Kernel) -> None:
             raise
     ctx.came_back()
     kernel.returned = not context.stopping
+
+
+async def run_stateful_kernel(context: Context[Any], kernel: Kernel) -> None:
+    """The same for a kernel with a state. A crash does not save: it may have left the state half changed."""
+    assert kernel.keeper is not None
+    kernel.keeper.begin(context)
+    try:
+        await run_kernel(context, kernel)
+    except BaseException as error:
+        if context.stopping and _is_cancelled(error):  # its time was over
+            await kernel.save_last()
+        raise
+    await kernel.save_last()
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether there is nothing to it but a cancellation."""
+    cancelled = anyio.get_cancelled_exc_class()
+    return BaseExceptionGroup("", [error]).split(cancelled)[1] is None
 
 
 def _crashes(error: StopRequested | ExceptionGroup[Exception]) -> bool:

@@ -57,6 +57,8 @@ class Life(Block):
             UnknownKernel: if no function is given and none is registered under that id; if there is no such parent.
             AmbiguousKernel: if several are registered.
             ActorStopped: if the runtime is closing, or the parent is ending or being restarted.
+            StateFileError: if it cannot keep its state where it is to be kept, or somebody else does.
+            StateDamaged: if neither its state file nor the one before it is good.
             TypeError: for an id that is no string, a function that is not async or does not take a context, or an
                 unknown option.
             ValueError: for an option out of range.
@@ -70,6 +72,13 @@ class Life(Block):
         self._kernels.check_free(definition)
         meter = Meter(engine_of(system).turn.clock) if self._enable_telemetry else None
         kernel = Kernel(definition, system, meter, self._kernels.parent(parent))
+        if kernel.keeper is not None:
+            await kernel.keeper.open()
+            try:
+                self._kernels.check_free(definition)  # again: that took time
+            except BaseException:
+                kernel.keeper.close()
+                raise
         self._kernels.add(kernel)
         try:
             await kernel.spawn(system)
@@ -162,6 +171,7 @@ class Life(Block):
 
         Raises:
             KernelStateError: if it was not launched.
+            StateNotSaved: if its state could not be saved at its end. It has ended all the same.
             StopFromWithin: if the kernel itself calls it: a kernel ends by returning.
             TypeError: for a timeout that is no number.
             UnknownKernel: if there is none.
@@ -180,6 +190,7 @@ class Life(Block):
             timeout: Seconds until those that have not returned are cancelled. Zero cancels at once, ``math.inf`` never.
 
         Raises:
+            ExceptionGroup: of `StateNotSaved`, if states could not be saved. All have ended all the same.
             StopFromWithin: if a kernel calls it, which could not wait for its own end. None is ended then.
             TypeError, ValueError: as `terminate`.
         """
@@ -215,7 +226,9 @@ class Life(Block):
             The kernel's id.
 
         Raises:
-            KernelStateError, UnknownKernel, AmbiguousKernel, ActorStopped, TypeError, ValueError: as `launch`.
+            KernelStateError, UnknownKernel, AmbiguousKernel, ActorStopped, StateFileError, StateDamaged, TypeError,
+                ValueError: as `launch`.
+            StateNotSaved: at its end, as `terminate`.
 
         Example:
             >>> async with runtime.kernel_scope("echo", echo):

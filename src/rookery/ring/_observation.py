@@ -10,6 +10,7 @@ from ._block import Block
 
 if TYPE_CHECKING:
     from .._core.dead_letters import DeadLetters
+    from ._persistence import KernelPersistence
     from ._state import KernelState
     from ._telemetry import KernelTelemetry
 
@@ -75,6 +76,16 @@ class Observation(Block):
         self._running()
         measured = ((kernel.kernel_id, kernel.telemetry()) for kernel in self._kernels)
         return {kernel_id: telemetry for kernel_id, telemetry in measured if telemetry is not None}
+
+    def get_persistence(self, kernel_id: str) -> KernelPersistence | None:
+        """How a kernel's state is kept, and what of it went wrong; None if it has no state file.
+
+        Raises:
+            KernelStateError: if it was not launched.
+            UnknownKernel: if there is none.
+        """
+        keeper = self._launched(kernel_id).keeper
+        return None if keeper is None else keeper.statistics()
 
     def get_summary(self) -> RuntimeSummary:
         """All kernels, summed."""

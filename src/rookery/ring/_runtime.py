@@ -27,9 +27,11 @@ class RingKernelRuntime(Life, Traffic, Observation):
         enable_telemetry: Whether `get_telemetry` has something to tell.
         strategy: Which kernels are restarted together; by default each one alone.
         intensity: How many restarts are tolerated, of all kernels that are directly in the runtime, together.
+        debug: Whether to report which kernel holds the event loop, for how long and where, as `open_system` does;
+            None for what the environment says in ``ROOKERY_DEBUG``.
 
     Raises:
-        TypeError: for a strategy or an intensity of the wrong kind.
+        TypeError: for a strategy, an intensity or a ``debug`` of the wrong kind.
 
     Example:
         >>> async with RingKernelRuntime() as runtime:
@@ -44,5 +46,6 @@ class RingKernelRuntime(Life, Traffic, Observation):
         enable_telemetry: bool = True,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity = Intensity(3, per=5.0),  # noqa: B008  # a frozen value
+        debug: bool | None = None,
     ) -> None:
-        super().__init__(enable_telemetry=enable_telemetry, strategy=strategy, intensity=intensity)
+        super().__init__(enable_telemetry=enable_telemetry, strategy=strategy, intensity=intensity, debug=debug)

@@ -1,0 +1,254 @@
+"""The state of a kernel, in memory and on disk.
+
+A save has two steps. The state is made bytes on the event loop, where the kernel is between two messages, so that no
+message is half in it; that is quick. The bytes are written by a thread, one save at a time; that may take long, and
+holds nobody up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+import attrs
+from anyio import to_thread
+
+from .._core._parking import uninterrupted
+from .._core.waiting import Latch
+from .._model.errors import RookeryError
+from ._errors import StateFileError, StateNotSaved
+from ._snapshot import FileLock, Generations, Restored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .._core._parking import Loop
+    from .._core.context import Context
+    from ._state_file import StateFile
+
+logger: Final = logging.getLogger("rookery.ring")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class KernelPersistence:
+    """How a kernel's state is kept, at one moment; counted since its launch.
+
+    Attributes:
+        path: The file with the latest state.
+        restored_from: The file that its state was restored from; None if there was none, and it began anew.
+        damage: What was wrong with ``path`` at the launch, if its predecessor had to be used.
+        saves: How many states were written. One that has not changed is not written again.
+        failed_saves: How many could not be.
+        last_error: Why not, the last time.
+    """
+
+    path: Path
+    restored_from: Path | None
+    damage: str | None
+    saves: int
+    failed_saves: int
+    last_error: StateNotSaved | None
+
+
+@attrs.frozen
+class _Snapshot:
+    """A state at one moment, or why it could not be made bytes."""
+
+    number: int
+    payload: bytes
+    error: Exception | None = None
+
+
+@final
+class Keeper:
+    """What keeps the state of one kernel, across its restarts.
+
+    Attributes:
+        value: The state, as the kernel sees it.
+    """
+
+    def __init__(self, kernel_id: str, file: StateFile, loop: Loop) -> None:
+        self.value: Any = None
+        self._kernel_id: Final = kernel_id
+        self._file: Final = file
+        self._loop: Final = loop
+        self._generations: Final = Generations(file.of(kernel_id))
+        self._lock: FileLock | None = None
+        self._closed = False
+        self._guard: Final = Lock()  # of these two
+        self._thread: Final = anyio.CapacityLimiter(1)  # not the one that others may keep busy
+        self._turn: Final = Lock()
+        self._restored = Restored()
+        self._incarnations = 0
+        self._at_rest = False
+        self._wanted: Latch | None = None  # a snapshot, as soon as it is at rest
+        self._snapshot = _Snapshot(0, b"")
+        self._stored = 0  # the number of the latest snapshot that is on disk,
+        self._on_disk: bytes | None = None  # and its bytes
+        self._saves = 0
+        self._failed_saves = 0
+        self._last_error: StateNotSaved | None = None
+
+    # ---- its life
+
+    async def open(self) -> None:
+        """Take the file, and restore the state. If cancelled, nothing changed.
+
+        Raises:
+            StateFileError: if somebody else has it, or files cannot be written here.
+            StateDamaged: if neither the file nor its predecessor is good.
+            Exception: what ``decode`` or ``initial`` raises.
+        """
+        try:
+            self._restored = await to_thread.run_sync(self._take_file, limiter=self._thread)
+            self._on_disk = self._restored.payload
+            self.value = self._revived()
+        except BaseException:
+            self.close()
+            raise
+        if self._restored.damage is not None:
+            logger.warning(
+                "the kernel %r goes on from the state before its latest: %s, and %s is good",
+                self._kernel_id,
+                self._restored.damage,
+                self._restored.source,
+                extra={"kernel": self._kernel_id, "damage": self._restored.damage},
+            )
+
+    def close(self) -> None:
+        """Let others have the file. Idempotent."""
+        with self._guard:
+            self._closed = True
+            if self._lock is not None:
+                self._lock.release()
+
+    def begin(self, context: Context[Any]) -> None:
+        """An incarnation begins: the first with what was restored, others with what was saved last."""
+        self._incarnations += 1
+        if self._incarnations > 1:
+            self.value = self._revived()
+        self._at_rest = False
+        self._wanted = None
+        if self._file.is_periodic:
+            context.start_soon(self._save_periodically, name=f"{context.name}: saves its state")
+
+    def statistics(self) -> KernelPersistence:
+        """How it is kept, now."""
+        return KernelPersistence(
+            path=self._generations.path,
+            restored_from=self._restored.source,
+            damage=self._restored.damage,
+            saves=self._saves,
+            failed_saves=self._failed_saves,
+            last_error=self._last_error,
+        )
+
+    # ---- between two messages
+
+    def rest(self) -> None:
+        """The kernel has come back for the next message: nothing is half done."""
+        self._at_rest = True
+        if self._wanted is not None:
+            self._snapshot = self._take()
+            self._wanted.set()
+            self._wanted = None
+
+    def work(self) -> None:
+        """It is going on."""
+        self._at_rest = False
+
+    # ---- saving
+
+    async def save(self) -> None:
+        """Save the state as it is now. Once begun it is completed, also if cancelled.
+
+        Raises:
+            StateNotSaved: if that fails.
+        """
+        error = await self.save_reported()
+        if error is not None:
+            raise error
+
+    async def save_reported(self) -> StateNotSaved | None:
+        """The same; what went wrong is logged, counted and returned."""
+        return await self._keep(self._take())
+
+    @uninterrupted
+    async def _save_periodically(self) -> None:
+        while True:
+            await anyio.sleep(self._file.every)
+            if self._at_rest:
+                self._snapshot = self._take()
+            else:
+                self._wanted = Latch(self._loop)
+                await self._wanted.wait()
+            await self._keep(self._snapshot)
+
+    def _take(self) -> _Snapshot:
+        number = self._snapshot.number + 1
+        try:
+            payload = self._file.encode(self.value)
+            if not isinstance(payload, bytes):
+                raise TypeError(f"`encode` returned {payload!r}, which is no bytes")
+        except Exception as error:  # noqa: BLE001  # for `_keep`, which says so
+            self._snapshot = _Snapshot(number, b"", error)
+        else:
+            self._snapshot = _Snapshot(number, payload)
+        return self._snapshot
+
+    async def _keep(self, snapshot: _Snapshot) -> StateNotSaved | None:
+        try:
+            if snapshot.error is not None:
+                raise snapshot.error
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._store, snapshot, limiter=self._thread)
+        except Exception as error:  # noqa: BLE001  # reported, and returned to who wants to know
+            return self._report(error)
+        return None
+
+    def _report(self, error: Exception) -> StateNotSaved:
+        path = self._generations.path
+        failed = StateNotSaved(f"the state of the kernel {self._kernel_id!r} was not saved to {path}: {error}")
+        failed.__cause__ = error
+        self._failed_saves += 1
+        self._last_error = failed
+        logger.error("%s", failed, exc_info=error, extra={"kernel": self._kernel_id})
+        return failed
+
+    # ---- in the thread
+
+    def _take_file(self) -> Restored:
+        path = self._generations.path
+        holder = f"the kernel {self._kernel_id!r} (process {os.getpid()})"
+        try:
+            lock = FileLock(path, holder)
+            with self._guard:
+                self._lock = lock
+                if self._closed:  # a native cancellation has left this thread behind
+                    lock.release()
+            self._generations.probe()
+            return self._generations.read()
+        except OSError as error:
+            if isinstance(error, RookeryError):
+                raise
+            raise StateFileError(
+                f"{holder} cannot keep its state in {path} ({error}): give it a file in a folder that exists and that "
+                'it may write, `StateFile("state/{kernel_id}.json")`'
+            ) from error
+
+    def _store(self, snapshot: _Snapshot) -> None:
+        with self._turn:  # a native cancellation leaves a thread behind that is still writing
+            if snapshot.number < self._stored:
+                return  # it waited while a later one was taken and written
+            if snapshot.payload != self._on_disk:
+                self._generations.write(snapshot.payload)
+                self._on_disk = snapshot.payload
+                self._saves += 1
+            self._stored = snapshot.number
+
+    def _revived(self) -> Any:
+        return self._file.initial() if self._on_disk is None else self._file.decode(self._on_disk)
