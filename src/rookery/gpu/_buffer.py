@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._lane import Lane, Operation
     from ._pool import BufferPool
     from ._queue import Queue
+    from ._share import Share
 
 LARGE: Final = 1 << 20
 """Host copies of this many bytes and more are made by a thread, so that the event loop goes on."""
@@ -61,12 +62,14 @@ class UnifiedBuffer:
         "owner",
         "reserved",
         "shape",
+        "share",
         "size",
     )
 
     def __init__(
-        self, owner: Device, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any], reserved: int
-    ) -> None:
+        self, owner: Device, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any], reserved: int,
+        share: Share | None = None,
+    ) -> None:  # fmt: skip
         self.owner: Final = owner
         """The device it belongs to."""
         self.shape: Final = shape
@@ -76,6 +79,8 @@ class UnifiedBuffer:
         self.nbytes: Final = self.size * dtype.itemsize
         self.reserved: Final = reserved
         """Bytes that it takes from the device, a little more than `nbytes`."""
+        self.share: Final = share
+        """Where these come from, in a pipeline."""
         self._memory: _opencl.RawBuffer | None = memory
         self._retired: _opencl.RawBuffer | None = None
         self._host: npt.NDArray[Any] | None = None
