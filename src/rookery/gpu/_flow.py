@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from rookery._core.ref import ActorRef
-    from rookery._core.spec import ChildSpec
 
     from ._pipeline import Plan, Step
 
@@ -134,17 +133,12 @@ class Crew:
         self.flow: Final = flow
         self.step: Final = step
         self.following: Crew | None = None
-        self._workers = [Worker(self) for _ in range(step.workers)]
+        self._workers = [Worker(self, number) for number in range(step.workers)]
         self._at: dict[Hashable, tuple[Worker, int]] = {}  # who has items of a key, and how many
-        self.specs: Final = [self._declare(number, capacity) for number in range(step.workers)]
-
-    def _declare(self, number: int, capacity: int) -> ChildSpec[Item]:
-        worker = self._workers[number]
-        name = self.step.name if len(self._workers) == 1 else f"{self.step.name}-{number + 1}"
-        # Cancelled at once: in an orderly stop it is idle by then.
-        spec = child(worker).options(name=name, capacity=capacity, stop_timeout=0)
-        worker.ref = spec.ref
-        return spec
+        # Cancelled at once: in an orderly stop they are idle by then.
+        self.specs: Final = [child(one).options(capacity=capacity, stop_timeout=0) for one in self._workers]
+        for worker, spec in zip(self._workers, self.specs, strict=True):
+            worker.ref = spec.ref
 
     @uninterrupted
     def enter(self, item: Item) -> None:
@@ -172,12 +166,13 @@ class Worker:
 
     ref: ActorRef[Item]
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, number: int) -> None:
+        step = crew.step
+        self.__name__: str = step.name if step.workers == 1 else f"{step.name}-{number + 1}"
         self.load = 0
         """Items in its mailbox and in its hand."""
         self._crew = crew
         self._item: Item | None = None
-        self.__name__: str = crew.step.name
 
     @uninterrupted
     async def __call__(self, ctx: Context[Item]) -> None:

@@ -102,7 +102,8 @@ class Share:
     def keep_only(self, kept: Container[int]) -> None:
         """Release all buffers but those of these identities."""
         for buffer in [buffer for buffer in self._buffers if id(buffer) not in kept]:
-            buffer.pool.release(buffer)
+            if not buffer.released:  # as when its device was closed
+                buffer.pool.release(buffer)
 
     @uninterrupted
     def close(self) -> None:
@@ -110,8 +111,6 @@ class Share:
         if self._closed:
             return
         self._closed = True
-        if any(buffer.owner.closed for buffer in self._buffers):
-            return  # and its pool has released everything
         self.keep_only(())
         self._give_back(self._spare)
 
