@@ -747,6 +747,54 @@ async def test_a_step_that_goes_on_while_its_pipeline_ends_keeps_its_buffers(dev
     assert idle(device)
 
 
+async def test_what_a_step_returns_too_late_goes_nowhere() -> None:
+    """While the last step still cleans up, those before it are there, and would be given nothing."""
+    held, seen = Held(), list[Any]()
+
+    async def note(job: Job) -> Job:
+        seen.append(job)
+        return job
+
+    async def stubborn(job: Job) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                held.let_all()
+                await settle()
+
+    async with open_system() as system:
+        line = gpu.pipeline(gpu.step(held), gpu.step(note), gpu.step(stubborn))
+        pipe = await system.spawn(child(line).options(stop_timeout=0))
+        held.let(0)
+        for number in range(2):
+            await pipe.send(Job(number))
+        await settle()
+        await pipe.stop()
+    assert (held.begun, seen) == ([0, 1], [Job(0)])
+
+
+async def test_what_a_task_takes_that_outlives_the_item_is_its_own(device: gpu.Device, system: System) -> None:
+    """The share that it began with is gone."""
+    late = anyio.Event()
+    kept: list[gpu.UnifiedBuffer] = []
+
+    async def take_later() -> None:
+        await late.wait()
+        kept.append(await device.empty(100 * SIZE))
+
+    async with anyio.create_task_group() as tasks:
+
+        async def begin(job: Job) -> int:
+            tasks.start_soon(take_later)
+            return job.number
+
+        pipe = await system.spawn(gpu.pipeline(gpu.step(begin), memory={device: ITEM}))
+        assert await pipe.ask(Job(7)) == 7
+        late.set()
+    assert device.pool.statistics().active_bytes == kept[0].reserved
+
+
 async def test_a_device_that_is_closed_under_a_pipeline_fails_its_messages(system: System) -> None:
     """As it does anything else."""
     held = Held()
