@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from rookery import gpu
 
-from .support import DEVICE, KERNELS, Gate
+from .support import KERNELS, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,18 +73,22 @@ async def test_a_copy_or_another_dtype_is_a_copy(either: gpu.Device) -> None:
 # --- after a failure -----------------------------------------------------------------------------------------
 
 
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+def failing(buffer: gpu.UnifiedBuffer, work: Callable[[], object] = fail) -> gpu.Operation:
+    """An operation that is to write a buffer, and fails. Of the host's: PoCL may abort if a command of its own fails."""
+    operation = buffer.owner.copies.submit(work, (buffer,), lambda: "the command")
+    buffer.written_by(operation)
+    return operation
+
+
 async def broken(device: gpu.Device) -> gpu.UnifiedBuffer:
-    """A buffer that a kernel failed to write, and nobody waited for that."""
-    if DEVICE != "pocl":
-        pytest.skip("what stands behind a failed command is run all the same")
-    increment = await device.kernel(KERNELS, "increment")
+    """A buffer that a command failed to write, as somebody knows."""
     buffer = await device.upload(np.zeros(4, np.float32))
-    with Gate(device.queue) as gate:
-        operation = increment.submit(buffer)
-        gate.fail()
-        await operation.settled()
     with pytest.raises(gpu.CommandFailed):
-        operation.raise_if_failed()
+        await failing(buffer)
     return buffer
 
 
@@ -91,7 +96,7 @@ async def broken(device: gpu.Device) -> gpu.UnifiedBuffer:
 async def test_what_a_failed_command_left_is_not_shown(either: gpu.Device, look: Callable[[Any], object]) -> None:
     """The error names the command, and what to do."""
     buffer = await broken(either)
-    undefined = r"is not defined, because kernel 'increment' failed .*: write it anew, `await buffer\.write\(array\)`"
+    undefined = r"is not defined, because the command failed .*: write it anew, `await buffer\.write\(array\)`"
     with pytest.raises(gpu.CommandFailed, match=undefined):
         await buffer.read()
     with pytest.raises(gpu.CommandFailed, match=undefined):
@@ -120,41 +125,45 @@ async def test_what_was_launched_before_the_failure_does_not_make_it_good(either
     """Whoever launched it could not know."""
     increment = await either.kernel(KERNELS, "increment")
     buffer = await either.upload(np.zeros(4, np.float32))
-    async with either.open_queue() as other:
-        with Gate(either.queue) as gate:
-            first = increment.submit(buffer)
-            second = increment.submit(buffer, queue=other)
-            gate.fail()
-            await first.settled()
-            await second.settled()
-        for operation in (first, second):
-            with pytest.raises(gpu.CommandFailed):
-                operation.raise_if_failed()
-        with pytest.raises(gpu.CommandFailed, match="is not defined"):
-            await buffer.read()
+    launched = threading.Event()
+
+    def fail_later() -> None:
+        launched.wait()
+        raise ZeroDivisionError
+
+    operation = failing(buffer, fail_later)
+    await increment(buffer)
+    launched.set()
+    with pytest.raises(gpu.CommandFailed, match="the command failed"):
+        await operation
+    with pytest.raises(gpu.CommandFailed, match="is not defined"):
+        await buffer.read()
 
 
 async def test_a_command_that_only_reads_a_buffer_does_it_no_harm(either: gpu.Device) -> None:
-    """When it fails, what it was to write is undefined, and what it read is as it was."""
+    """When it fails, what it read is as it was."""
+    buffer = await either.upload(np.full(4, 2, np.float32))
+    with pytest.raises(gpu.CommandFailed):
+        await either.copies.submit(fail, (buffer,), lambda: "the command")
+    assert (await buffer.read()).tolist() == [2] * 4
+
+
+async def test_a_launch_writes_what_is_not_const(either: gpu.Device) -> None:
+    """So that is what is undefined if it fails; and a copy on the device writes its target."""
     add = await either.kernel(KERNELS, "add")
     source, out = await either.upload(np.full(4, 2, np.float32)), await either.empty(4)
-    with Gate(either.queue) as gate:
+    with Gate(either.queue):
         operation = add.submit(source, source, out, 4)
-        gate.fail()
-        await operation.settled()
-    with pytest.raises(gpu.CommandFailed):
-        operation.raise_if_failed()
-    assert (await source.read()).tolist() == [2] * 4
-    with pytest.raises(gpu.CommandFailed, match="kernel 'add' failed"):
-        await out.read()
+        assert (source._writers, out._writers) == (set(), {operation})
+        target = await either.empty(4)
+        copying = out.start_copying_to(target, either.queue)
+        assert (out._writers, target._writers) == ({operation}, {copying})
+    await copying
+    assert not (out._writers or target._writers)
 
 
 async def test_a_host_copy_that_fails_leaves_nothing_defined(either: gpu.Device) -> None:
     """Half of it may be there."""
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
     buffer = await either.upload(np.zeros(4, np.float32))
     with pytest.raises(gpu.CommandFailed):
         await buffer._start_replacing(fail)

@@ -150,7 +150,7 @@ class UnifiedBuffer:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """For ``np.asarray(buffer)``: `host`, not copied unless asked for; raises what that raises."""
-        return np.array(self.host, dtype=dtype, copy=copy)  # type: ignore[arg-type]  # before NumPy 2, None is False
+        return np.array(self.host, dtype=dtype, copy=copy)  # before NumPy 2, None is False
 
     def __dlpack__(self, **how: Any) -> Any:
         """For ``np.from_dlpack(buffer)`` and the like of other libraries: `host`, not copied; raises what that raises."""
