@@ -774,6 +774,25 @@ async def test_what_a_step_returns_too_late_goes_nowhere() -> None:
     assert (held.begun, seen) == ([0, 1], [Job(0)])
 
 
+async def test_a_reduction_that_a_step_makes_outlives_the_item(device: gpu.Device, system: System) -> None:
+    """What it needs for itself is no part of the item's memory; its result is."""
+    made: list[gpu.Reduction] = []
+
+    async def total(x: gpu.UnifiedBuffer) -> float:
+        if not made:
+            made.append(
+                await device.reduction(
+                    np.float32, neutral=0, reduce="a + b", map="x[i]", arguments="const float *x", name="total"
+                )
+            )
+        return float(await made[0](x))
+
+    pipe = await system.spawn(
+        gpu.pipeline(gpu.step(upload, device), gpu.step(total), memory={device: ITEM + np.float32().nbytes})
+    )
+    assert [await pipe.ask(Job(number)) for number in range(3)] == [0, SIZE, 2 * SIZE]
+
+
 async def test_what_a_task_takes_that_outlives_the_item_is_its_own(device: gpu.Device, system: System) -> None:
     """The share that it began with is gone."""
     late = anyio.Event()

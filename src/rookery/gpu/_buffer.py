@@ -422,7 +422,7 @@ class UnifiedBuffer:
                 address = self.pool.shared_address(memory)
                 self._host = _opencl.shared_view(memory, address, self.shape, self.dtype)
             else:
-                self._host = np.empty(self.shape, self.dtype)
+                self._host = self.pool.host_array(self.shape, self.dtype)
         return self._host
 
     @uninterrupted

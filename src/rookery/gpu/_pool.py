@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 YIELD_EVERY: Final = 64
 """A task that acquires without ever having to wait lets the others run after this many times."""
 
+PINNED: Final = 1 << 16
+"""Host sides of this many bytes and more are in pinned memory, where the device does not share the host's."""
+
 ROUNDING: Final = 16
 """`_opencl.rounded_size` adds at most one part in so many."""
 
@@ -78,6 +81,7 @@ class BufferPool:
         "_line",
         "_live",
         "_mapping",
+        "_pinned",
         "_raw",
         "_watch",
     )
@@ -88,6 +92,7 @@ class BufferPool:
         self._device = device
         self._raw = raw
         self._mapping = mapping  # a queue without kernels, in which nothing waits
+        self._pinned = _opencl.make_pinned_pool(mapping)
         self._largest = device.info.max_allocation
         self._budget = Budget(limit)
         self._line = WaitingLine(device.loop)
@@ -325,6 +330,7 @@ class BufferPool:
         """Give memory that is held for reuse back to the device; returns how many bytes that were."""
         self._device.check_usable()
         self._reclaim_lost()
+        self._pinned.free_held()
         return self._free_held()
 
     def _free_held(self) -> int:
@@ -362,6 +368,19 @@ class BufferPool:
             address = self._addresses[handle] = _opencl.shared_address(self._mapping, memory)
         return address
 
+    def host_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Host memory to copy from and to, for a device with memory of its own.
+
+        Much of it is pinned: a driver copies that directly, and other memory by way of pinned memory of its own. Pinning
+        takes long, so what was pinned is kept for the next buffer, until `trim`, and within the limit of the pool.
+        """
+        nbytes, pinned = math.prod(shape) * dtype.itemsize, None
+        if nbytes >= PINNED:
+            if self._pinned.managed_bytes + _opencl.rounded_size(self._raw, nbytes) > self._budget.limit:
+                self._pinned.free_held()
+            pinned = _opencl.pinned_array(self._mapping, self._pinned, shape, dtype)
+        return np.empty(shape, dtype) if pinned is None else pinned
+
     def close(self) -> None:
         """Release every buffer and send those home who wait; the device has been marked closed."""
         self._line.grant_all()
@@ -374,4 +393,5 @@ class BufferPool:
             if buffer.retire():
                 buffer.drop()
                 self._budget.reclaim(buffer.reserved)
+        self._pinned.free_held()
         self._free_held()

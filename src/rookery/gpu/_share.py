@@ -7,6 +7,7 @@ bytes push back, and why the steps of a pipeline, each of which holds memory and
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, final
 
@@ -19,7 +20,7 @@ from rookery._core.within import within_actor
 from ._errors import OutOfDeviceMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Container, Generator, Mapping
 
     from rookery._core._parking import Loop
     from rookery._core.cell import Cell
@@ -136,3 +137,13 @@ def share_of(pool: BufferPool) -> Share | None:
         return None
     share = found.shares.get(pool)
     return None if share is None or share.closed else share
+
+
+@contextmanager
+def beside_shares() -> Generator[None]:
+    """Take memory from pools themselves, for what is no item's own though a step of a pipeline makes it."""
+    token = drawing.set(None)
+    try:
+        yield
+    finally:
+        drawing.reset(token)
