@@ -18,6 +18,7 @@ from rookery import (
     ActorStopped,
     Context,
     Intensity,
+    Reason,
     Refused,
     Request,
     child,
@@ -25,6 +26,7 @@ from rookery import (
     message,
     open_system,
 )
+from rookery.gpu import _opencl
 from support import settle
 
 from .support import DEVICE, KERNELS, Gate, without_shared_memory
@@ -609,6 +611,56 @@ async def test_too_many_crashes_are_the_pipelines_own(device: gpu.Device) -> Non
         assert len(served) == 2
         assert all(isinstance(outcome, int) for outcome in served)
         assert idle(device)
+
+
+async def test_what_was_sent_and_is_lost_with_the_pipeline_is_a_dead_letter() -> None:
+    """Each that a worker had not begun with, with what it was; what it had become is let go of."""
+    held = Held()
+
+    async def fail(job: Job) -> None:
+        raise ZeroDivisionError
+
+    line = gpu.pipeline(gpu.step(number_of_job), gpu.step(held), gpu.step(fail), intensity=Intensity(0, per=1.0))
+    async with open_system() as system:
+        pipe = await system.spawn(line)
+        for number in range(4):
+            await pipe.send(Job(number))
+        await settle()
+        held.let(0)
+        await settle()
+        letters = system.dead_letters.recent
+        assert pipe.statistics().restarts == 1
+    assert [repr(letter.message) for letter in letters] == [f"<Item Job(number={number}, key='')>" for number in (2, 3)]
+    assert {(letter.reason, letter.actor) for letter in letters} == {(Reason.UNREAD, "/pipeline/Held")}
+    assert all(letter.message.value is None for letter in letters)  # type: ignore[attr-defined]
+
+
+async def test_a_device_that_has_no_room_leaves_the_share_as_it_was(
+    device: gpu.Device, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else is using it; the item may try again."""
+    real = device.pool._raw
+
+    class Full:
+        held_blocks = 0
+
+        def allocate(self, nbytes: int) -> None:
+            raise _opencl.OpenCLError("none left")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    async def insist(job: Job) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(device.pool, "_raw", Full())
+            with pytest.raises(gpu.OutOfDeviceMemory, match="has no room"):
+                await device.empty(SIZE)
+        await device.empty(SIZE)
+        return job.number
+
+    pipe = await system.spawn(gpu.pipeline(gpu.step(insist), memory={device: ITEM}))
+    assert await pipe.ask(Job(3)) == 3
+    assert idle(device)
 
 
 async def test_messages_that_cannot_be_served_fail_alone(device: gpu.Device, system: System) -> None:
