@@ -127,8 +127,14 @@ async def ask_in_turn(tasks: anyio.abc.TaskGroup, ref: ActorRef[Any], count: int
     askers: list[Asker] = []
     for number in range(count):
         askers.append(Asker(tasks, ref, Job(number)))
-        await settle()
+        await rest()
     return askers
+
+
+async def rest() -> None:
+    """Let every task run until it is parked: a pipeline that gives up has a longer way to go than one actor."""
+    for _ in range(5):
+        await settle()
 
 
 def crashing(times: int, then: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -268,10 +274,10 @@ async def test_a_slow_step_holds_back_senders(system: System) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send)
-        await settle()
+        await rest()
         assert (len(sent), held.begun) == (6, [0])
         held.let(0)
-        await settle()
+        await rest()
         assert (len(sent), held.begun) == (7, [0, 1])
         held.let_all()
     await pipe.stop(drain=True)
@@ -298,7 +304,7 @@ async def test_a_full_device_holds_back_what_has_not_set_off(system: System) -> 
             assert sorted(held.begun) == [0, 1]
             assert device.pool.statistics().waiting == 1
             held.let(1)
-            await settle()
+            await rest()
             assert sorted(held.begun) == [0, 1, 2]
             held.let_all()
         assert sorted(asker.outcome.number for asker in askers) == [0, 1, 2, 3]
@@ -378,7 +384,7 @@ async def test_what_commands_still_use_counts_and_comes_back(
     async with anyio.create_task_group() as tasks:
         with Gate(device.queue):
             asker = Asker(tasks, pipe, Job(1))
-            await settle()
+            await rest()
             assert device.pool.statistics().in_flight_bytes
             assert not got
     assert asker.outcome.tolist() == [0] * SIZE
@@ -414,7 +420,7 @@ async def test_an_actor_that_a_step_spawns_has_memory_of_its_own(device: gpu.Dev
 
     pipe = await system.spawn(gpu.pipeline(gpu.step(hire), memory={device: ITEM}))
     assert await pipe.ask(Job(7)) == 7
-    await settle()
+    await rest()
     assert not kept[0].released
     assert device.pool.statistics().active_bytes == kept[0].reserved
 
@@ -433,10 +439,10 @@ async def test_items_of_a_key_keep_their_order_and_others_overtake(system: Syste
     pipe = await system.spawn(line)
     for number, key in enumerate("aababc"):
         await pipe.send(Job(number, key))
-    await settle()
+    await rest()
     assert sorted(held.begun) == [0, 2, 5]
     held.let(1, 2, 4, 5)
-    await settle()
+    await rest()
     assert sorted(order) == [2, 4, 5]
     assert order.index(2) < order.index(4)
     held.let_all()
@@ -451,7 +457,7 @@ async def test_without_a_key_every_item_goes_where_least_is_to_be_done(system: S
     async with anyio.create_task_group() as tasks:
         askers = await ask_in_turn(tasks, pipe, 4)
         held.let(1)
-        await settle()
+        await rest()
         assert [asker.outcome for asker in askers] == ["none yet", Job(1), "none yet", "none yet"]
         assert held.begun == [0, 1, 3]
         held.let_all()
@@ -550,7 +556,7 @@ async def test_a_command_that_fails_on_the_device_fails_its_item(system: System,
     async def compute(x: gpu.UnifiedBuffer) -> gpu.UnifiedBuffer:
         if failing.pop():
             # PoCL may abort if one of its own fails.
-            device.copies.submit(fail, (x,), lambda: "the command")
+            x.written_by(device.copies.submit(fail, (x,), lambda: "the command"))
         failing.append(False)
         return x
 
@@ -558,18 +564,13 @@ async def test_a_command_that_fails_on_the_device_fails_its_item(system: System,
         raise ZeroDivisionError
 
     pipe = await system.spawn(
-        gpu.pipeline(gpu.step(upload, device), gpu.step(compute), gpu.step(settled), memory={device: ITEM})
+        gpu.pipeline(gpu.step(upload, device), gpu.step(compute), gpu.step(fetch), memory={device: ITEM})
     )
     with pytest.raises(ActorCrashed) as crash:
         await pipe.ask(Job(1))
     assert isinstance(crash.value.__cause__, gpu.CommandFailed)
-    assert await pipe.ask(Job(2)) is None
+    assert (await pipe.ask(Job(2))).tolist() == [2] * SIZE
     assert idle(device)
-
-
-async def settled(x: gpu.UnifiedBuffer) -> None:
-    for operation in list(x.last.values()):
-        await operation
 
 
 async def test_too_many_crashes_are_the_pipelines_own(device: gpu.Device) -> None:
@@ -600,7 +601,7 @@ async def test_too_many_crashes_are_the_pipelines_own(device: gpu.Device) -> Non
         async with anyio.create_task_group() as tasks:
             askers = await ask_in_turn(tasks, pipe, 6)
             held.let(held.begun[0])
-            await settle()
+            await rest()
             failed = [asker for asker in askers if asker.outcome != "none yet"]
             assert len(failed) == 4, "three on their way, and one that was taken and had no place"
             assert all(isinstance(asker.outcome, ActorCrashed) for asker in failed)
@@ -625,12 +626,14 @@ async def test_what_was_sent_and_is_lost_with_the_pipeline_is_a_dead_letter() ->
         pipe = await system.spawn(line)
         for number in range(4):
             await pipe.send(Job(number))
-        await settle()
+        await rest()
         held.let(0)
-        await settle()
+        await rest()
         letters = system.dead_letters.recent
         assert pipe.statistics().restarts == 1
-    assert [repr(letter.message) for letter in letters] == [f"<Item Job(number={number}, key='')>" for number in (2, 3)]
+    queued = [number for number in range(4) if number not in held.begun]
+    assert len(queued) >= 2
+    assert [repr(letter.message) for letter in letters] == [f"<Item Job(number={number}, key='')>" for number in queued]
     assert {(letter.reason, letter.actor) for letter in letters} == {(Reason.UNREAD, "/pipeline/Held")}
     assert all(letter.message.value is None for letter in letters)  # type: ignore[attr-defined]
 
@@ -710,7 +713,7 @@ async def test_an_item_whose_asker_has_left_goes_no_further(device: gpu.Device, 
         askers = await ask_in_turn(tasks, pipe, 3)
         askers[0].scope.cancel()
         askers[1].scope.cancel()
-        await settle()
+        await rest()
         held.let_all()
     assert (held.begun, went_on) == ([0, 2], [2])
     assert idle(device)
@@ -723,7 +726,7 @@ async def test_what_is_on_its_way_comes_to_its_end_at_a_stop(device: gpu.Device,
     async with anyio.create_task_group() as tasks:
         askers = await ask_in_turn(tasks, pipe, 4)
         pipe.stop_soon()
-        await settle()
+        await rest()
         assert pipe.state is ActorState.STOPPING
         held.let_all()
     assert [asker.outcome for asker in askers[:3]] == [0, 1, 2]
@@ -739,7 +742,7 @@ async def test_a_crash_during_a_stop_is_restarted(system: System) -> None:
     pipe = await system.spawn(gpu.pipeline(gpu.step(held), fragile))
     async with anyio.create_task_group() as tasks:
         asker = Asker(tasks, pipe, Job(4))
-        await settle()
+        await rest()
         pipe.stop_soon()
         held.let_all()
     assert asker.outcome == 4
@@ -766,7 +769,7 @@ async def test_what_does_not_end_in_time_is_cancelled_and_its_memory_comes_back(
                 assert device.pool.statistics().active_bytes
                 if how == "stop":
                     await pipe.stop()
-                    await settle()
+                    await rest()
                     outcomes.extend(type(asker.outcome) for asker in askers)
                 else:
                     scope.cancel()
@@ -784,7 +787,7 @@ async def test_a_step_that_goes_on_while_its_pipeline_ends_keeps_its_buffers(dev
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
-                await settle()
+                await rest()
                 cleaned_up.append((await buffer.read())[0])
         return 0
 
@@ -793,7 +796,7 @@ async def test_a_step_that_goes_on_while_its_pipeline_ends_keeps_its_buffers(dev
             child(gpu.pipeline(gpu.step(stubborn), memory={device: ITEM})).options(stop_timeout=0)
         )
         await pipe.send(Job(9))
-        await settle()
+        await rest()
         await pipe.stop()
     assert cleaned_up == [9]
     assert idle(device)
@@ -813,7 +816,7 @@ async def test_what_a_step_returns_too_late_goes_nowhere() -> None:
         finally:
             with anyio.CancelScope(shield=True):
                 held.let_all()
-                await settle()
+                await rest()
 
     async with open_system() as system:
         line = gpu.pipeline(gpu.step(held), gpu.step(note), gpu.step(stubborn))
@@ -821,7 +824,7 @@ async def test_what_a_step_returns_too_late_goes_nowhere() -> None:
         held.let(0)
         for number in range(2):
             await pipe.send(Job(number))
-        await settle()
+        await rest()
         await pipe.stop()
     assert (held.begun, seen) == ([0, 1], [Job(0)])
 
@@ -881,11 +884,11 @@ async def test_a_device_that_is_closed_under_a_pipeline_fails_its_messages(syste
             line = gpu.pipeline(gpu.step(take, device), gpu.step(hold), memory={device: ITEM})
             pipe = await system.spawn(child(line))
             first = Asker(tasks, pipe, Job(1))
-            await settle()
+            await rest()
         held.let_all()
-        await settle()
+        await rest()
         second = Asker(tasks, pipe, Job(2))
-    await settle()  # it is restarted
+    await rest()  # it is restarted
     assert first.outcome == Job(1)
     assert isinstance(second.outcome, ActorCrashed)
     assert isinstance(second.outcome.__cause__, gpu.DeviceClosed)
