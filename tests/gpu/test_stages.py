@@ -478,6 +478,7 @@ async def test_a_command_that_fails_crashes_the_stage(
         if not batch.messages[0].label:
             # PoCL may abort if one of its own fails.
             operation = device.copies.submit(fail, (out,), lambda: "the command")
+            out.written_by(operation)
             if when == "before":
                 await operation.settled()
         return out

@@ -40,6 +40,7 @@ from ._generated import Elementwise, Reduction
 from ._kernel import Kernel, Program
 from ._lane import Operation
 from ._open import devices, open_device
+from ._pipeline import Pipeline, Step, pipeline, step
 from ._pool import BufferPool, PoolStatistics
 from ._profile import KernelStatistics, OperationProfile
 from ._queue import Queue
@@ -73,6 +74,7 @@ __all__ = [
     "OperationProfile",
     "OutOfDeviceMemory",
     "Parameter",
+    "Pipeline",
     "PoolStatistics",
     "Program",
     "Queue",
@@ -81,8 +83,11 @@ __all__ = [
     "Signature",
     "Stage",
     "StaleHost",
+    "Step",
     "UnifiedBuffer",
     "batched",
     "devices",
     "open_device",
+    "pipeline",
+    "step",
 ]

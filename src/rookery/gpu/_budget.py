@@ -61,7 +61,7 @@ class Budget:
         """Reserve at once, if it fits and nobody stands in line."""
         if self._wanted or not self.fits(nbytes):
             return False
-        self._reserve(nbytes)
+        self.reserve(nbytes)
         return True
 
     def join(self, nbytes: int) -> int:
@@ -83,10 +83,11 @@ class Budget:
         if not self.fits(nbytes):
             return False
         del self._wanted[ticket]
-        self._reserve(nbytes)
+        self.reserve(nbytes)
         return True
 
-    def _reserve(self, nbytes: int) -> None:
+    def reserve(self, nbytes: int) -> None:
+        """Count as active what fits."""
         self.active += nbytes
         self.peak = max(self.peak, self.active + self.in_flight)
 

@@ -11,7 +11,7 @@ from rookery._core._parking import uninterrupted
 
 from . import _opencl
 from ._arrays import check_fits, check_plain
-from ._errors import BufferBusy, BufferReleased, NoData
+from ._errors import BufferBusy, BufferReleased, CommandFailed, NoData
 from ._states import HOST_READABLE, Action, BufferState, Transfer, forbidden, step
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._lane import Lane, Operation
     from ._pool import BufferPool
     from ._queue import Queue
+    from ._share import Share
 
 LARGE: Final = 1 << 20
 """Host copies of this many bytes and more are made by a thread, so that the event loop goes on."""
@@ -56,17 +57,20 @@ class UnifiedBuffer:
         "_state",
         "_upload",
         "_version",
+        "_writers",
         "dtype",
         "nbytes",
         "owner",
         "reserved",
         "shape",
+        "share",
         "size",
     )
 
     def __init__(
-        self, owner: Device, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any], reserved: int
-    ) -> None:
+        self, owner: Device, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any], reserved: int,
+        share: Share | None = None,
+    ) -> None:  # fmt: skip
         self.owner: Final = owner
         """The device it belongs to."""
         self.shape: Final = shape
@@ -76,6 +80,8 @@ class UnifiedBuffer:
         self.nbytes: Final = self.size * dtype.itemsize
         self.reserved: Final = reserved
         """Bytes that it takes from the device, a little more than `nbytes`."""
+        self.share: Final = share
+        """Where these come from, in a pipeline."""
         self._memory: _opencl.RawBuffer | None = memory
         self._retired: _opencl.RawBuffer | None = None
         self._host: npt.NDArray[Any] | None = None
@@ -88,7 +94,8 @@ class UnifiedBuffer:
         self._download: Operation | None = None
         self._download_version = 0
         self._replacing: Operation | None = None
-        self._failure: Exception | None = None
+        self._writers: set[Operation] = set()  # commands in flight that may write it
+        self._failure: tuple[str, Exception] | None = None  # what failed to write it, and why
 
     # --- looking ---
 
@@ -121,14 +128,17 @@ class UnifiedBuffer:
     def host(self) -> npt.NDArray[Any]:
         """The host side, a numpy view: neither copied nor transferred. Say `mark_host_dirty` after writing to it.
 
-        Leave it alone while launches that use the buffer are in flight.
+        Leave it alone while launches that use the buffer are in flight. An array that was taken from here stays valid
+        after the buffer's release: its memory is not handed out again before the array is gone.
 
         Raises:
             StaleHost: if the device side is newer.
             NoData: if nothing was written yet.
             BufferBusy: while a large array is being copied to it.
+            CommandFailed: if a command failed that was to write it, and it was not written since.
         """
         self._live()
+        self._check_defined()
         if self._replacing is not None:
             raise BufferBusy(
                 f"{self!r} is being written, by another task or one that was cancelled: "
@@ -137,6 +147,18 @@ class UnifiedBuffer:
         if self._state not in HOST_READABLE:
             raise forbidden(self._state, Action.NEED_HOST)
         return self._host_side()
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """For ``np.asarray(buffer)``: `host`, not copied unless asked for; raises what that raises."""
+        return np.array(self.host, dtype=dtype, copy=copy)  # before NumPy 2, None is False
+
+    def __dlpack__(self, **how: Any) -> Any:
+        """For ``np.from_dlpack(buffer)`` and the like of other libraries: `host`, not copied; raises what that raises."""
+        return self.host.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The host's memory, where the array is that `__dlpack__` gives."""
+        return (1, 0)
 
     def __repr__(self) -> str:
         state = "released" if self._released else self._state.value
@@ -167,9 +189,11 @@ class UnifiedBuffer:
 
         Raises:
             NoData: if nothing was written yet.
-            CommandFailed: if a command it waits for failed.
+            CommandFailed: if a command it waits for failed, or one that was to write it had failed before, and it was
+                not written since.
         """
         self._live()
+        self._check_defined()
         while self._replacing is not None or step(self._state, Action.NEED_HOST)[1] is not None:
             if self._replacing is not None:
                 await self._replacing
@@ -180,6 +204,7 @@ class UnifiedBuffer:
             else:
                 self._step(Action.NEED_HOST)
             self._live()
+            self._check_defined()
 
     async def read(self) -> npt.NDArray[Any]:
         """The data, as an array of the caller's own, after the commands that write it.
@@ -249,6 +274,7 @@ class UnifiedBuffer:
     def mark_device_dirty(self) -> None:
         """Say that `device` was written to by commands of your own."""
         self._live()
+        self._failure = None
         self._version += 1
         self._step(Action.WRITE_DEVICE)
 
@@ -270,12 +296,7 @@ class UnifiedBuffer:
             self._start_replacing(copy)
         else:
             copy()
-            self._step(Action.REPLACE_HOST)
-
-    @property
-    def failure(self) -> Exception | None:
-        """Why the latest of the operations that used it and failed did: what it was to write may not be there."""
-        return self._failure
+            self._replaced()
 
     @uninterrupted
     def start_download(self, queue: Queue) -> None:
@@ -328,11 +349,14 @@ class UnifiedBuffer:
         both = (self, other)
         event = _opencl.copy_on_device(queue.raw, target, source, self.nbytes, queue.after(both))
         operation = queue.follow(event, both, lambda: f"copying {self!r}")
-        other.written_by_launch()
+        other.written_by(operation)
         return operation
 
-    def written_by_launch(self) -> None:
-        """A launch that may write it was started."""
+    def written_by(self, operation: Operation) -> None:
+        """A command that may write it was started."""
+        # If one failed before, whoever started this one could know: what it writes is what counts.
+        self._failure = None
+        self._writers.add(operation)
         self._version += 1
         self._state = step(self._state, Action.WRITE_DEVICE)[0]
 
@@ -346,8 +370,10 @@ class UnifiedBuffer:
         self._in_flight -= 1
         if self._last.get(operation.lane) is operation:
             del self._last[operation.lane]
-        if operation.failed:
-            self._failure = operation.error
+        if operation in self._writers:
+            self._writers.remove(operation)
+            if operation.error is not None:
+                self._failure = operation.label, operation.error
         self._after_copy(operation)
         if self._released and not self._in_flight:
             self.pool.reclaim(self)
@@ -396,7 +422,7 @@ class UnifiedBuffer:
                 address = self.pool.shared_address(memory)
                 self._host = _opencl.shared_view(memory, address, self.shape, self.dtype)
             else:
-                self._host = np.empty(self.shape, self.dtype)
+                self._host = self.pool.host_array(self.shape, self.dtype)
         return self._host
 
     @uninterrupted
@@ -412,12 +438,26 @@ class UnifiedBuffer:
     def _start_replacing(self, copy: Callable[[], object]) -> Operation:
         """Start copying much to the host side. What is launched from here on waits for the copy and sees its data."""
         self._replacing = self.owner.copy_on_host(copy, self, lambda: f"writing {self!r}")
-        self._step(Action.REPLACE_HOST)
+        self._replaced()
+        self._writers.add(self._replacing)
         return self._replacing
 
     def _replace(self, array: npt.NDArray[Any]) -> None:
         np.copyto(self._host_side(), array)
+        self._replaced()
+
+    def _replaced(self) -> None:
+        self._failure = None
         self._step(Action.REPLACE_HOST)
+
+    def _check_defined(self) -> None:
+        """Refuse to show what a command that failed left behind."""
+        if self._failure is not None:
+            command, error = self._failure
+            raise CommandFailed(
+                f"what is in {self!r} is not defined, because {command} failed ({error}): write it anew, "
+                "`await buffer.write(array)`, or launch again what fills it"
+            ) from error
 
     def _check_idle(self, instead: str) -> None:
         if self._last:

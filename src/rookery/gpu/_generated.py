@@ -14,6 +14,7 @@ from ._arrays import check_computable, understand_dtype
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
 from ._kernel import Kernel
+from ._share import beside_shares
 from ._source import Source
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ async def make_reduction(
     stages = await device.compiler.do(
         lambda: _explained(generate, Source(f"{reduce}\n{mapped}", name="<reduction>"), device)
     )
-    partial = await device.pool.acquire(min(MOST_GROUPS, stages[1][1] * ITEMS_IN_A_ROW), kind)
+    with beside_shares():
+        partial = await device.pool.acquire(min(MOST_GROUPS, stages[1][1] * ITEMS_IN_A_ROW), kind)
     device.pool.untrack(partial)  # it goes with the reduction
     made = [
         (Kernel(device, raw, f"{name}_stage{number}"), group) for number, (raw, group) in enumerate(stages, start=1)

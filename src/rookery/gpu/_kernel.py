@@ -168,7 +168,7 @@ class Kernel:
         event = self._launch(queue, raw_args, global_size, local_size, waited_for)
         operation = queue.follow(event, (*buffers, self._tally), self._label)
         for buffer in written:
-            buffer.written_by_launch()
+            buffer.written_by(operation)
         return operation
 
     async def warm_up(self, *args: Argument, size: Size | None = None, local: Size | None = None) -> None:
@@ -210,7 +210,7 @@ class Kernel:
             announced, (*buffers, self._tally), event, lambda: f"warming up {self._label()}"
         )
         for buffer in written:
-            buffer.written_by_launch()
+            buffer.written_by(operation)
         return operation, local_size
 
     def _understand_queue(self, queue: Any) -> Queue:

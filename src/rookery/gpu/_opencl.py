@@ -205,6 +205,12 @@ def make_pool(queue: RawQueue) -> RawPool:
     return MemoryPool(ImmediateAllocator(queue))
 
 
+def make_pinned_pool(queue: RawQueue) -> RawPool:
+    """As `make_pool`, of host memory that drivers can copy from and to without a copy in between."""
+    flags: Any = cl.mem_flags.READ_WRITE | cl.mem_flags.ALLOC_HOST_PTR
+    return MemoryPool(ImmediateAllocator(queue, flags))
+
+
 def rounded_size(pool: RawPool, nbytes: int) -> int:
     """What the pool really allocates for a request: the size of its bin, up to 6.25 % more."""
     return pool.alloc_size(pool.bin_number(nbytes))
@@ -237,6 +243,31 @@ def shared_view(memory: RawBuffer, address: int, shape: tuple[int, ...], dtype: 
     """A numpy view of device memory at a host address. The memory cannot be reused before the view is gone."""
     # As bytes first: the interface has no words for structured dtypes.
     return np.asarray(_SharedMemory(memory, address, math.prod(shape) * dtype.itemsize)).view(dtype).reshape(shape)
+
+
+class _PinnedMemory:
+    """Pinned memory that is mapped as long as an array over it lives."""
+
+    __slots__ = ("__array_interface__", "_mapped", "_memory")
+
+    def __init__(self, memory: RawBuffer, mapped: npt.NDArray[Any]) -> None:
+        self._memory = memory
+        self._mapped = mapped
+        self.__array_interface__ = mapped.__array_interface__
+
+
+def pinned_array(
+    queue: RawQueue, pool: RawPool, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any] | None:
+    """An array in pinned memory, which goes back to its pool when the array is gone; None if there is none to be had."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    access: Any = cl.map_flags.READ | cl.map_flags.WRITE
+    try:
+        memory: Any = pool.allocate(nbytes)
+        mapped = cl.enqueue_map_buffer(queue, memory, access, 0, (nbytes,), np.dtype(np.uint8), is_blocking=True)[0]
+    except cl.Error:
+        return None
+    return np.asarray(_PinnedMemory(memory, mapped)).view(dtype).reshape(shape)
 
 
 def copy_to_device(queue: RawQueue, memory: RawBuffer, host: npt.NDArray[Any], after: Sequence[Event] | None) -> Event:

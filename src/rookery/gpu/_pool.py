@@ -19,6 +19,7 @@ from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
 from ._holders import Held, current_origin
 from ._live import LiveBuffers
+from ._share import Share, share_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 YIELD_EVERY: Final = 64
 """A task that acquires without ever having to wait lets the others run after this many times."""
 
+PINNED: Final = 1 << 16
+"""Host sides of this many bytes and more are in pinned memory, where the device does not share the host's."""
+
+ROUNDING: Final = 16
+"""`_opencl.rounded_size` adds at most one part in so many."""
+
 
 @attrs.frozen
 class PoolStatistics:
@@ -38,7 +45,7 @@ class PoolStatistics:
 
     limit_bytes: int
     active_bytes: int
-    """In buffers that somebody owns."""
+    """In buffers that somebody owns, or set aside for items of pipelines."""
     in_flight_bytes: int
     """In buffers that were released while commands still use them."""
     held_bytes: int
@@ -74,6 +81,7 @@ class BufferPool:
         "_line",
         "_live",
         "_mapping",
+        "_pinned",
         "_raw",
         "_watch",
     )
@@ -84,6 +92,7 @@ class BufferPool:
         self._device = device
         self._raw = raw
         self._mapping = mapping  # a queue without kernels, in which nothing waits
+        self._pinned = _opencl.make_pinned_pool(mapping)
         self._largest = device.info.max_allocation
         self._budget = Budget(limit)
         self._line = WaitingLine(device.loop)
@@ -100,6 +109,8 @@ class BufferPool:
 
         If cancelled: the place in line is given up, nothing was taken, and whoever is next is served.
 
+        In a step of a pipeline it comes out of what is set aside for the item, and is the item's.
+
         Args:
             shape: The array's shape, or the length of a flat one. No side may be zero.
             dtype: The array's dtype.
@@ -107,7 +118,8 @@ class BufferPool:
         Raises:
             ArgumentTypeError: if the shape is no whole number or tuple of them, or the dtype not of plain numbers.
             ArgumentValueError: if a side is below one.
-            OutOfDeviceMemory: at once, if the request alone is above the limit.
+            OutOfDeviceMemory: at once, if the request alone is above the limit; in a step of a pipeline, if it is above
+                what is left for the item.
             DeviceClosed: if the device is closed, also while waiting.
         """
         self._device.check_usable()
@@ -118,9 +130,13 @@ class BufferPool:
         if self._at_once % YIELD_EVERY == 0:
             await self._device.loop.checkpoint()
             self._device.check_usable()
-        if not self._budget.take(nbytes):
+        share = share_of(self)
+        if share is not None:
+            await share.draw(nbytes)
+            self._device.check_usable()
+        elif not self._budget.take(nbytes):
             await self._wait_for(nbytes, f"{kind} {sides}")
-        return self._allocate(sides, kind, nbytes)
+        return self._allocate(sides, kind, nbytes, share)
 
     @uninterrupted
     def try_acquire(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> UnifiedBuffer | None:
@@ -133,7 +149,9 @@ class BufferPool:
         sides, kind, nbytes = self._understand(shape, dtype)
         if self._live.any_lost:
             self._reclaim_lost()
-        return self._allocate(sides, kind, nbytes) if self._budget.take(nbytes) else None
+        share = share_of(self)
+        taken = self._budget.take(nbytes) if share is None else share.draw_nowait(nbytes)
+        return self._allocate(sides, kind, nbytes, share) if taken else None
 
     @asynccontextmanager
     async def lease(
@@ -146,6 +164,30 @@ class BufferPool:
         finally:
             if not buffer.released:
                 self.release(buffer)
+
+    def rounded_share(self, nbytes: int) -> int:
+        """What it takes from the device to have buffers of so many bytes together, whatever their sizes.
+
+        Raises:
+            OutOfDeviceMemory: if that is above the limit alone.
+        """
+        self._budget.check(nbytes, nbytes)
+        return min(nbytes + nbytes // ROUNDING, self._budget.limit)
+
+    @uninterrupted
+    async def set_aside(self, nbytes: int) -> Share:
+        """Wait, as `acquire` does, for memory that becomes buffers later; ``nbytes`` is what `rounded_share` says."""
+        self._device.check_usable()
+        if self._live.any_lost:
+            self._reclaim_lost()
+        if not self._budget.take(nbytes):
+            await self._wait_for(nbytes, "an item of a pipeline")
+        return Share(self._device.loop, nbytes, self._give_back)
+
+    def _give_back(self, nbytes: int) -> None:
+        """What was reserved did not become a buffer."""
+        self._budget.cancel(nbytes)
+        self._serve()
 
     def _understand(
         self, shape: int | tuple[int, ...], dtype: npt.DTypeLike
@@ -206,7 +248,9 @@ class BufferPool:
         if self._watch is not None and self._line.first is not None:
             self._look_for_deadlock(self._watch)
 
-    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> UnifiedBuffer:
+    def _allocate(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int, share: Share | None
+    ) -> UnifiedBuffer:
         """Turn a reservation into memory."""
         if self._budget.must_trim(nbytes):
             self._free_held()
@@ -214,8 +258,10 @@ class BufferPool:
         try:
             memory = self._raw.allocate(math.prod(shape) * dtype.itemsize)
         except _opencl.OpenCLError as error:
-            self._budget.cancel(nbytes)
-            self._serve()
+            if share is None:
+                self._give_back(nbytes)
+            else:
+                share.put_back(nbytes)
             raise OutOfDeviceMemory(
                 f"the device has no room for {nbytes:,} bytes although the limit of {self._budget.limit:,} allows "
                 "them, somebody else is using it: open it with a smaller memory_limit"
@@ -224,7 +270,9 @@ class BufferPool:
         if fresh:
             self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
         self._budget.allocated(nbytes, fresh=fresh)
-        buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes)
+        buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes, share)
+        if share is not None:
+            share.drawn(buffer)
         held = None if self._watch is None else Held(f"{dtype} {shape}", nbytes, current_origin())
         self._live.add(buffer, memory, held)
         return buffer
@@ -252,6 +300,8 @@ class BufferPool:
             )
         self._live.discard(buffer)
         self._budget.retire(buffer.reserved)
+        if buffer.share is not None:
+            buffer.share.released(buffer)
         if buffer.retire():
             self.reclaim(buffer)
 
@@ -260,6 +310,9 @@ class BufferPool:
         """Take the memory of a released buffer that no command uses any more, and serve who waits."""
         buffer.drop()
         self._budget.reclaim(buffer.reserved)
+        if buffer.share is not None and not buffer.share.closed:
+            self._budget.reserve(buffer.reserved)
+            buffer.share.reclaimed(buffer)
         self._serve()
 
     @uninterrupted
@@ -277,6 +330,7 @@ class BufferPool:
         """Give memory that is held for reuse back to the device; returns how many bytes that were."""
         self._device.check_usable()
         self._reclaim_lost()
+        self._pinned.free_held()
         return self._free_held()
 
     def _free_held(self) -> int:
@@ -314,6 +368,19 @@ class BufferPool:
             address = self._addresses[handle] = _opencl.shared_address(self._mapping, memory)
         return address
 
+    def host_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Host memory to copy from and to, for a device with memory of its own.
+
+        Much of it is pinned: a driver copies that directly, and other memory by way of pinned memory of its own. Pinning
+        takes long, so what was pinned is kept for the next buffer, until `trim`, and within the limit of the pool.
+        """
+        nbytes, pinned = math.prod(shape) * dtype.itemsize, None
+        if nbytes >= PINNED:
+            if self._pinned.managed_bytes + _opencl.rounded_size(self._raw, nbytes) > self._budget.limit:
+                self._pinned.free_held()
+            pinned = _opencl.pinned_array(self._mapping, self._pinned, shape, dtype)
+        return np.empty(shape, dtype) if pinned is None else pinned
+
     def close(self) -> None:
         """Release every buffer and send those home who wait; the device has been marked closed."""
         self._line.grant_all()
@@ -326,4 +393,5 @@ class BufferPool:
             if buffer.retire():
                 buffer.drop()
                 self._budget.reclaim(buffer.reserved)
+        self._pinned.free_held()
         self._free_held()

@@ -19,7 +19,7 @@ from rookery._model.dead_letter import Reason
 from rookery._model.errors import Refused, StopRequested
 
 from ._buffer import LARGE, UnifiedBuffer
-from ._errors import ArgumentTypeError, ArgumentValueError, CommandFailed, OutOfDeviceMemory
+from ._errors import ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory
 from ._rows import RowRules, Taken
 
 if TYPE_CHECKING:
@@ -230,8 +230,6 @@ class Staging:
             used = (result,)
             result.start_download(self._device.downloads)
             await result.ensure_on_host()
-            if result.failure is not None:  # it may have been over before anybody waited for it
-                raise CommandFailed(f"a command that used {result!r} failed: {result.failure}") from result.failure
             result = result.host
         rows, copies = result[:n], list[Any]()
 
