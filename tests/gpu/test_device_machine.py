@@ -343,6 +343,10 @@ class Device(RuleBasedStateMachine):
         """Go on in the model if what it waits for is over; whether that was so."""
         if work.done or (work.at is not None and not work.at.over):
             return False
+        if sum(array.failures for array in work.arrays) > work.failures:
+            self.pump()  # it may have been told of that, and then it starts nothing more
+            if work.task.done() and isinstance(work.task.exception(), gpu.CommandFailed):
+                return False
         try:
             work.at = next(work.model)
         except StopIteration as ended:
