@@ -892,7 +892,13 @@ class Device(RuleBasedStateMachine):
 
 
 TestDevice = Device.TestCase
-TestDevice.settings = settings(max_examples=max(10, settings.default.max_examples // 5))
+# The same examples each day: where a task waits for several commands of which one fails, the model does not always know
+# which of them it is told of first. The nightly run draws new ones.
+TestDevice.settings = settings(
+    max_examples=max(10, settings.default.max_examples // 5),
+    derandomize=settings.default.max_examples < 1000,
+    database=None,
+)
 
 
 # --- the machine itself: it has to notice what it is for -----------------------------------------------
