@@ -191,7 +191,7 @@ def intel(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks beside limits and peers: `nox -s bench -- --quick --only ask --json FILE --plot FOLDER`."""
-    install(session, "-e", ".", group="bench")
+    install(session, "-e", ".[pocl]", group="bench")
     session.run("python", "benchmarks", *session.posargs)
 
 

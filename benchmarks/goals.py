@@ -76,6 +76,19 @@ GOALS: Final = (
     *(Goal("idle ring kernels, with timeouts", "receive(timeout=0.1)", loop, at_most=0.1) for loop in LOOPS),
     *(Goal("idle ring kernels, no timeouts", "receive()", loop, at_most=0.001) for loop in LOOPS),
     *(Goal("stop of idle ring kernels", "leaving the runtime", loop, at_most=1) for loop in LOOPS),
+    # Devices: 10 µs of host work, 1.05 times a blocking wait, 5 ms, 3 µs, 1.03 times pyopencl, 0.3 times NumPy.
+    *(Goal("host work per launch", "submit", loop, at_most=10) for loop in LOOPS),
+    Goal("awaited launch", "await kernel", "trio", ("bare pyopencl, blocking", "trio"), at_least=1 / 1.05),
+    *(
+        Goal("200 tasks launching", "await kernel", loop, ("polling from checkpoints", loop), at_least=0.75)
+        for loop in LOOPS
+    ),
+    *(Goal("loop beside 200 tasks launching", "a ticker of 1 ms", loop, at_most=5) for loop in LOOPS),
+    *(Goal("memory that is reused", "pool", loop, at_most=0.03) for loop in LOOPS),
+    Goal("ten saxpy on 16 M floats", "submit", "trio", ("bare pyopencl", "trio"), at_least=1 / 1.03),
+    Goal("ten saxpy on 16 M floats", "submit", "trio", ("NumPy", "trio"), at_least=1 / 0.3),
+    *(Goal("small messages", "batched stage", loop, ("a launch for each", loop), at_least=8) for loop in LOOPS),
+    Goal("streaming beside its parts", "stage", "trio", at_most=1.05),
 )
 
 

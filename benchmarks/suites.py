@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -16,7 +17,26 @@ if TYPE_CHECKING:
 
     from harness import Benchmark, Suite
 
-SUITES: Final[tuple[Suite, ...]] = (core.benchmarks, savina.benchmarks, scale.benchmarks, ring_kernels.benchmarks)
+HAS_DEVICE: Final = all(map(find_spec, ("pyopencl", "pocl_binary_distribution")))
+"""Whether there is PoCL, which the suite of the devices runs on."""
+
+
+def on_devices() -> tuple[Suite, ...]:
+    """What needs a device."""
+    if not HAS_DEVICE:
+        return ()
+    import gpu
+
+    return (gpu.benchmarks,)
+
+
+SUITES: Final[tuple[Suite, ...]] = (
+    core.benchmarks,
+    savina.benchmarks,
+    scale.benchmarks,
+    ring_kernels.benchmarks,
+    *on_devices(),
+)
 
 
 def chosen(suite: Suite, words: Sequence[str], share: int) -> Suite:

@@ -37,6 +37,10 @@ kernel void group_size(global int *out) { out[get_global_id(0)] = get_local_size
 """
 
 
+FAILED: list[Gate] = []
+"""PoCL goes on to look at the events of commands that failed, and crashes where they are gone."""
+
+
 class Gate:
     """Holds an in-order queue back: what is launched behind it stays in flight until it is opened, or fails."""
 
@@ -50,6 +54,7 @@ class Gate:
 
     def fail(self) -> None:
         self._end(-5)
+        FAILED.append(self)
 
     def _end(self, status: int) -> None:
         if self._closed:

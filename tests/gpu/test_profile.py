@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from time import perf_counter
+from typing import Any
 
 import anyio
 import numpy as np
 import pytest
 
-from rookery import gpu
+from rookery import gpu, open_system
 from rookery.gpu import _profile
 from rookery.gpu._buffer import LARGE
 
+from .stages import SQUARE, Square, noting, row
 from .support import DEVICE, KERNELS, Gate, without_shared_memory
 
 # --- chaining ---------------------------------------------------------------------------------------
@@ -73,6 +75,20 @@ async def test_what_follows_a_failure_fails(device: gpu.Device, program: gpu.Pro
     async with device.open_queue() as queue:
         await fill(b, 4, queue=queue)
     assert (await b.read()).tolist() == [4] * 4
+
+
+async def test_the_event_of_what_failed_outlives_it(device: gpu.Device, program: gpu.Program) -> None:
+    """PoCL goes on to look at it, and aborts the process, sooner or later, where it is gone."""
+    fill, a = program.kernel("fill"), await device.empty(4)
+    with Gate(device.queue) as gate:
+        operation = fill.submit(a, 1)
+        event = operation.event
+        gate.fail()
+        with pytest.raises(gpu.CommandFailed):
+            await operation
+    assert operation.event is None
+    await fill(a, 2)
+    assert [*device.failures] == [event]
 
 
 async def test_operations_that_cannot_be_waited_for_are_refused(device: gpu.Device, program: gpu.Program) -> None:
@@ -185,6 +201,68 @@ async def test_a_trace_has_a_row_for_each_queue_and_direction(anyio_backend_name
     assert all(event["dur"] >= 0 and event["args"]["queued"] <= event["ts"] for event in trace if event["ph"] == "X")
     (process,) = [event for event in trace if event["name"] == "process_name"]
     assert process["args"]["name"] == str(device.info)
+
+
+async def test_a_trace_has_a_row_for_each_actor_that_started_something() -> None:
+    """A stage's are those of its copies and launches; what overlaps goes into a further row; others have none."""
+    calls: list[list[Any]] = []
+    async with gpu.open_device(DEVICE, profile=True) as device, open_system() as system:
+        without_shared_memory(device)
+        stage = await system.spawn(noting(calls, max_items=1), device, await device.kernel(SQUARE, "square"))
+        await stage.ask(Square(row(1, 2, 3)))
+        await (await device.upload(np.zeros(4, np.float32))).read()
+        path = stage.path
+    shown = [record for record in device._recorder.records if record.actor is not None]  # type: ignore[union-attr]
+    assert {record.actor for record in shown} == {path}
+    assert {record.row for record in shown} == {"copies to the device", "copies to the host", device.queue.name}
+    trace = json.loads(json.dumps(device.trace()))["traceEvents"]
+    rows = {event["tid"]: event["args"]["name"] for event in trace if event["name"] == "thread_name"}
+    mine = [event for event in trace if event["ph"] == "X" and rows[event["tid"]].startswith(f"actor {path}")]
+    assert [event["name"] for event in mine] == [
+        event["name"] for event in trace if event["ph"] == "X" and event not in mine and "actor" in event["args"]
+    ]
+    assert len(mine) == len(shown) == 3
+
+
+def test_operations_of_one_actor_that_overlap_are_in_different_rows() -> None:
+    """A row shows one thing at a time: whatever else is in it would be drawn as a part of it."""
+
+    def record(started: float, ended: float, actor: str | None = "a") -> _profile.Record:
+        return _profile.Record("queue", "x", gpu.OperationProfile(0.0, started, started, ended), actor)
+
+    trace = _profile.chrome_trace(0, "device", [record(2, 4), record(1, 3), record(3, 5), record(6, 7, None)])
+    events: list[dict[str, Any]] = trace["traceEvents"]
+    rows = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    seen = [(rows[event["tid"]], event["ts"]) for event in events if event["ph"] == "X"]
+    assert seen == [
+        ("queue", 1e6), ("actor a", 1e6),
+        ("queue", 2e6), ("actor a (2)", 2e6),
+        ("queue", 3e6), ("actor a", 3e6),
+        ("queue", 6e6),
+    ]  # fmt: skip
+
+
+async def test_a_trace_has_the_shape_of_the_trace_event_format() -> None:
+    """What the viewers need: complete events with times in microseconds, and the names of processes and rows."""
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        await increment(await device.upload(np.zeros(4, np.float32)))
+    trace = json.loads(json.dumps(device.trace(), allow_nan=False))
+    assert set(trace) == {"traceEvents", "displayTimeUnit"}
+    assert trace["displayTimeUnit"] in ("ms", "ns")
+    rows = [event["tid"] for event in trace["traceEvents"] if event["name"] == "thread_name"]
+    assert len(rows) == len(set(rows))
+    for event in trace["traceEvents"]:
+        assert {type(event["pid"]), type(event["tid"])} == {int}
+        assert isinstance(event["name"], str)
+        if event["ph"] == "X":
+            assert event["tid"] in rows
+            assert {type(event["ts"]), type(event["dur"])} == {float}
+            assert event["dur"] >= 0
+        else:
+            assert event["ph"] == "M"
+            assert event["name"] in ("process_name", "thread_name")
+            assert isinstance(event["args"]["name"], str)
 
 
 async def test_a_trace_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,11 +212,11 @@ class UnifiedBuffer:
         If cancelled: nothing but the transfer has happened.
         """
         await self.ensure_on_host()
-        source, copy = self._host_side(), np.empty(self.shape, self.dtype)
+        copy = np.empty(self.shape, self.dtype)
         if self.nbytes < LARGE:
-            np.copyto(copy, source)
+            np.copyto(copy, self._host_side())
         else:
-            await self.owner.copy_on_host(lambda: np.copyto(copy, source), self, lambda: f"reading {self!r}")
+            await self.owner.copy_on_host(self._copying(copy, None), self, lambda: f"reading {self!r}")
         return copy
 
     async def write(self, array: npt.NDArray[Any]) -> None:
@@ -236,8 +236,7 @@ class UnifiedBuffer:
         if self.nbytes < LARGE:
             self._replace(array)
             return
-        target = self._host_side()
-        await self._start_replacing(lambda: np.copyto(target, array))
+        await self._start_replacing(self._copying(None, array))
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:
         """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
@@ -402,6 +401,7 @@ class UnifiedBuffer:
     def drop(self) -> None:
         """Let go of the memory. A host view that somebody kept keeps it from being reused."""
         self._retired = self._host = None
+        self._failure = None  # whose traceback may see the memory as well
 
     # --- within ---
 
@@ -441,6 +441,15 @@ class UnifiedBuffer:
         self._replaced()
         self._writers.add(self._replacing)
         return self._replacing
+
+    def _copying(self, target: npt.NDArray[Any] | None, source: npt.NDArray[Any] | None) -> Callable[[], None]:
+        """What copies between an array and the host side, which stands for None.
+
+        Not a function within those that await it: what cancels a task keeps its frames for a while, and memory that a
+        frame still sees cannot be reused.
+        """
+        host = self._host_side()
+        return lambda: np.copyto(host if target is None else target, host if source is None else source)
 
     def _replace(self, array: npt.NDArray[Any]) -> None:
         np.copyto(self._host_side(), array)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import deque
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from ._select import DeviceInfo
 
 logger: Final = logging.getLogger("rookery.gpu")
+
+FAILURES_KEPT: Final = 10_000
+"""Events of commands that failed."""
 
 
 @attrs.frozen
@@ -84,6 +88,8 @@ class Device:
         """pyopencl's context."""
         self.clock_offset: Final = _opencl.clock_offset(self.context) if profile else 0.0
         """Seconds to add to times of the device for those of `time.perf_counter`; only where it profiles."""
+        self.failures: Final[deque[_opencl.Event]] = deque(maxlen=FAILURES_KEPT)
+        """Events of commands that failed, for the drivers that go on to look at them."""
         self._queues: list[Queue] = []
         self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
         self._numbered = 0
@@ -91,7 +97,7 @@ class Device:
         self._transfers = {kind: [0, 0] for kind in Transfer}
         self.queue: Final = self._add_queue()
         """The device's own in-order queue."""
-        self.copies: Final = Lane(self.loop, f"host copies of {info.name}")
+        self.copies: Final = Lane(self.loop, f"host copies of {info.name}", self.failures)
         """Where large host copies are made."""
         self.compiler: Final = Compiler(self.loop, self.context, info)
         """Where programs are compiled."""
@@ -345,8 +351,9 @@ class Device:
     def trace(self) -> dict[str, Any]:
         """What ran when, in Chrome's Trace Event Format; only with ``open_device(profile=True)``.
 
-        Each queue has a row, and so have the copies in each direction. It goes back 100,000 operations, and can be
-        taken after the device was closed.
+        Each queue has a row, and so have the copies in each direction, and each actor that started operations: they are
+        in its row once more, and what overlaps there goes into further ones. It goes back 100,000 operations, and
+        can be taken after the device was closed.
 
         Example:
             >>> Path("trace.json").write_text(json.dumps(device.trace()))  # for ui.perfetto.dev

@@ -164,9 +164,21 @@ class Operation:
 class Lane:
     """One thread for work that blocks, and the way back into the event loop. It starts with the first work."""
 
-    __slots__ = ("_done", "_inbox", "_pending", "_thread", "_told", "closed", "failed", "loop", "name", "total")
+    __slots__ = (
+        "_done",
+        "_failures",
+        "_inbox",
+        "_pending",
+        "_thread",
+        "_told",
+        "closed",
+        "failed",
+        "loop",
+        "name",
+        "total",
+    )
 
-    def __init__(self, loop: Loop, name: str) -> None:
+    def __init__(self, loop: Loop, name: str, failures: deque[_opencl.Event] | None = None) -> None:
         self.loop: Final = loop
         self.name: Final = name
         self.closed: bool = False
@@ -177,6 +189,8 @@ class Lane:
         self._done: deque[tuple[Operation, Exception | None]] = deque()
         self._told = False
         self._thread: Thread | None = None
+        # PoCL goes on to look at the events of commands that failed, and crashes where they are gone.
+        self._failures: Final[deque[_opencl.Event]] = deque() if failures is None else failures
 
     @property
     def in_flight(self) -> Sequence[Operation]:
@@ -271,5 +285,8 @@ class Lane:
         while self._done:
             operation, error = self._done.popleft()
             self._pending.popleft()  # the same one: first in, first out
-            self.failed += error is not None
+            if error is not None:
+                self.failed += 1
+                if operation.event is not None:
+                    self._failures.append(operation.event)
             operation.settle(error)

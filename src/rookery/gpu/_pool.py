@@ -38,6 +38,9 @@ PINNED: Final = 1 << 16
 ROUNDING: Final = 16
 """`_opencl.rounded_size` adds at most one part in so many."""
 
+UNDERSTOOD: Final = 1000
+"""Shapes of which a pool remembers what it found out about them."""
+
 
 @attrs.frozen
 class PoolStatistics:
@@ -83,6 +86,7 @@ class BufferPool:
         "_mapping",
         "_pinned",
         "_raw",
+        "_understood",
         "_watch",
     )
 
@@ -99,6 +103,7 @@ class BufferPool:
         self._live = LiveBuffers(device.loop, self._reclaim_lost)
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
+        self._understood: dict[int | tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any], int]] = {}
         self._watch = watch  # only in debug mode
 
     # --- acquiring ---
@@ -193,6 +198,20 @@ class BufferPool:
         self, shape: int | tuple[int, ...], dtype: npt.DTypeLike
     ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         """Shape and dtype in full, and the bytes that the request takes from the device."""
+        # What was asked for before, with plain numbers only: True would be found as 1, which is refused.
+        plain = dtype is np.float32 and (type(shape) is int or (type(shape) is tuple and {*map(type, shape)} == {int}))
+        if plain and (known := self._understood.get(shape)) is not None:
+            return known
+        understood = self._work_out(shape, dtype)
+        if plain:
+            if len(self._understood) >= UNDERSTOOD:
+                self._understood.clear()
+            self._understood[shape] = understood
+        return understood
+
+    def _work_out(
+        self, shape: int | tuple[int, ...], dtype: npt.DTypeLike
+    ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         sides, kind = understand_shape(shape), understand_dtype(dtype)
         info = self._device.info
         if not info.fp64:

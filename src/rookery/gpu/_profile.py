@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
+
+from rookery._core.within import within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,6 +90,8 @@ class Record:
     row: str
     name: str
     profile: OperationProfile
+    actor: str | None
+    """The path of the actor that started it; None if it was started outside of all."""
 
 
 @final
@@ -109,11 +115,13 @@ class Recorder:
 class Recording:
     """Something that an operation uses, in order to be remembered."""
 
-    __slots__ = ("_recorder", "_row")
+    __slots__ = ("_actor", "_recorder", "_row")
 
     def __init__(self, recorder: Recorder, row: str) -> None:
         self._recorder = recorder
         self._row = row
+        actor = within_actor.get()
+        self._actor = None if actor is None else actor.path
 
     def started(self, operation: Operation) -> None:
         """It is on its way."""
@@ -121,7 +129,7 @@ class Recording:
     def completed(self, operation: Operation) -> None:
         """It is over, and remembered unless it failed: then there are no times."""
         if operation.profile is not None:
-            self._recorder.records.append(Record(self._row, operation.label, operation.profile))
+            self._recorder.records.append(Record(self._row, operation.label, operation.profile, self._actor))
 
 
 @final
@@ -154,29 +162,42 @@ def chrome_trace(process: int, name: str, records: Iterable[Record]) -> dict[str
     Args:
         process: The number of the group of rows.
         name: What to call it.
-        records: What is shown; there is one row for each `Record.row`.
+        records: What is shown: there is one row for each `Record.row`, and for each actor, with the same operations.
     """
     rows: dict[str, int] = {}
     events: list[dict[str, Any]] = []
-    for record in records:
-        row = rows.setdefault(record.row, len(rows))
-        times = record.profile
-        events.append(
-            {
-                "ph": "X",
-                "pid": process,
-                "tid": row,
-                "name": record.name,
-                "ts": times.started * MICROSECONDS,
-                "dur": times.seconds * MICROSECONDS,
-                "args": {"queued": times.queued * MICROSECONDS, "submitted": times.submitted * MICROSECONDS},
-            }
-        )
+    ends: dict[str, float] = {}
+    for record in sorted(records, key=lambda one: one.profile.started):
+        shown = [record.row] if record.actor is None else [record.row, _free_row(record, ends)]
+        events += [_shown(record, process, rows.setdefault(row, len(rows))) for row in shown]
     named = [
         _named("process_name", process, 0, name),
         *(_named("thread_name", process, rows[row], row) for row in rows),
     ]
     return {"traceEvents": named + events, "displayTimeUnit": "ms"}
+
+
+def _free_row(record: Record, ends: dict[str, float]) -> str:
+    """A row of the actor's in which nothing else runs then: what overlaps in one row cannot be shown."""
+    first = f"actor {record.actor}"
+    names = itertools.chain([first], (f"{first} ({number})" for number in itertools.count(2)))
+    row = next(name for name in names if ends.get(name, -math.inf) <= record.profile.started)
+    ends[row] = record.profile.ended
+    return row
+
+
+def _shown(record: Record, process: int, row: int) -> dict[str, Any]:
+    times = record.profile
+    told = {"queued": times.queued * MICROSECONDS, "submitted": times.submitted * MICROSECONDS}
+    return {
+        "ph": "X",
+        "pid": process,
+        "tid": row,
+        "name": record.name,
+        "ts": times.started * MICROSECONDS,
+        "dur": times.seconds * MICROSECONDS,
+        "args": told if record.actor is None else {**told, "actor": record.actor},
+    }
 
 
 def _named(what: str, process: int, row: int, name: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Queue:
         self.owner: Final = owner
         """The device it belongs to."""
         self.raw: Final = raw
-        self.lane: Final = Lane(owner.loop, name)
+        self.lane: Final = Lane(owner.loop, name, owner.failures)
         self._recorder = recorder
 
     @property
