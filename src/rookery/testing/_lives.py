@@ -53,6 +53,7 @@ class Life:
         ended: Whether it is down for good, until a new life begins.
         started_at: When it began.
         told_at: When it was told to stop.
+        again: Whether that is only until its siblings are down too, so that another start is the one which counts.
         due: When it will be started again.
         crash: What its owner makes of its crash.
     """
@@ -74,6 +75,7 @@ class Life:
     ended: bool = False
     started_at: float = 0.0
     told_at: float | None = None
+    again: bool = False
     due: float | None = None
     crash: str = ""
 
@@ -259,7 +261,7 @@ class Lives(Check):
         assert crash is not None or not life.failed, f"{life.path} has failed, and does not say so"
         left = [child.path for child in life.children.values() if child.alive]
         assert not left, f"{life.path} exits before its children {left}"
-        life.alive, life.told_at = False, None
+        life.alive, life.told_at, life.again = False, None, False
         how = Exit(crash, self.now - life.started_at, was_ready=life.ready)
         said = life.among.exited(life.key, how, self.now, 0.5)
         if crash is not None:
@@ -320,7 +322,7 @@ class Lives(Check):
                     if not child.ended:  # or it waited for its turn to begin a new life
                         child.ended = True
                         self._owed.append(("failed" if how.crash else "ended", child))
-                case AllReady() if owner.ref is not None:
+                case AllReady() if owner.ref is not None and not owner.again:
                     self._owed.append(("ready", owner))
                 case AllDown():
                     owner.over = True
@@ -340,6 +342,9 @@ class Lives(Check):
             self._carry_out(owner, owner.family.exited(child.key, Exit(), self.now, 0.5))
             return
         child.told_at = self.now if child.told_at is None else child.told_at
+        child.again = not for_good
+        if child.again and ("ready", child) in self._owed:
+            self._owed.remove(("ready", child))
 
 
 def _decision(life: Life, said: list[Directive[int]]) -> str:
