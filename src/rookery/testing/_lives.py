@@ -187,6 +187,12 @@ class Lives(Check):
         there = life.owner is not None and life.owner.alive and life.owner.family is life.among
         return not there or life.among is None or life.among.refuses_restart(life.key)
 
+    def has_to_go_again(self, ref: Ref) -> bool:
+        """Whether it starts again once it has stopped, which it perhaps has not been told yet."""
+        life = self._lives[ref]
+        family = [] if life.among is None else life.among.family
+        return any(child.key == life.key and child.fate == "again" for child in family)
+
     def closing(self) -> None:
         """Everybody has to go."""
         assert self.root.family is not None

@@ -438,7 +438,8 @@ class SystemMachine(RuleBasedStateMachine):
                 in_time = one.deadline is None or one.deadline > self._desk.log.now
                 return in_time and (full or self._traffic.holds(one.message))
             case "spawn" | "start":
-                return one.ref.state not in (*FINAL, ActorState.RUNNING, ActorState.PAUSED)
+                started = one.ref.state in (ActorState.RUNNING, ActorState.PAUSED)
+                return one.ref.state not in FINAL and (not started or self._lives.has_to_go_again(one.ref))
             case _:
                 return one.ref.state not in FINAL
 
