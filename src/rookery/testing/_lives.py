@@ -269,9 +269,10 @@ class Lives(Check):
         assert not left, f"{life.path} exits before its children {left}"
         life.alive, life.told_at, life.again = False, None, False
         how = Exit(crash, self.now - life.started_at, was_ready=life.ready)
+        going_down = life.among.going_down
         said = life.among.exited(life.key, how, self.now, 0.5)
         if crash is not None:
-            life.crash = _decision(life, said)
+            life.crash = _decision(life, said, shuts_down=life.among.going_down and not going_down)
             self._owed.append(("crashed", life))
         self._carry_out(life.owner, said)
 
@@ -353,7 +354,7 @@ class Lives(Check):
             self._owed.remove(("ready", child))
 
 
-def _decision(life: Life, said: list[Directive[int]]) -> str:
+def _decision(life: Life, said: list[Directive[int]], *, shuts_down: bool) -> str:
     assert life.owner is not None
     match said:
         case [Keep(), Start(key, delay), *_] if key == life.key and delay:
@@ -364,5 +365,7 @@ def _decision(life: Life, said: list[Directive[int]]) -> str:
             return f"{life.owner.path} gives up"
         case [AbortStart(), *_]:
             return f"{life.owner.path} does not start"
+        case _ if shuts_down:
+            return f"{life.owner.path} shuts down"
         case _:
             return "it stays down"
