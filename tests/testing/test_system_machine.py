@@ -26,10 +26,10 @@ from rookery.testing.machine import SystemMachine
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 
-PARTS = range(20 if NIGHTLY else 1)
+PARTS = range(100 if NIGHTLY else 1)
 """At night there are ten thousand examples on each loop, in parts which end before a test is taken for stuck."""
 
-EXAMPLES = 500 if NIGHTLY else settings.default.max_examples
+EXAMPLES = 100 if NIGHTLY else settings.default.max_examples
 
 CAUGHT_WITHIN = 300
 """Examples in which a broken system has to be found out, the same ones each time."""
@@ -132,7 +132,8 @@ class TillMachine(SystemMachine):
     }
 
 
-def test_ones_own_actors_are_driven_too(loop):
+@pytest.mark.parametrize("part", PARTS[:10])
+def test_ones_own_actors_are_driven_too(loop, part):
     """They crash, return and answer as they like, and supervision is as it has to be."""
     run(TillMachine, loop, max_examples=EXAMPLES)
 
