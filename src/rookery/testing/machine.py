@@ -439,7 +439,8 @@ class SystemMachine(RuleBasedStateMachine):
                 return in_time and (full or self._traffic.holds(one.message))
             case "spawn" | "start":
                 started = one.ref.state in (ActorState.RUNNING, ActorState.PAUSED)
-                return one.ref.state not in FINAL and (not started or self._lives.has_to_go_again(one.ref))
+                again = one.what == "start" and self._lives.has_to_go_again(one.ref)
+                return one.ref.state not in FINAL and (again or not started)
             case _:
                 return one.ref.state not in FINAL
 
