@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import anyio
 from anyio.lowlevel import checkpoint
 
@@ -23,3 +28,23 @@ async def settle_shielded() -> None:
     """As `settle`, in a cancelled scope."""
     with anyio.CancelScope(shield=True):
         await settle()
+
+
+@contextmanager
+def broken_logging(name: str, part: str) -> Iterator[None]:
+    """A logger with a "filter" or a "handler" that raises."""
+    logger, broken = logging.getLogger(name), logging.Handler()
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError(record.getMessage())
+
+    broken.addFilter(fail)
+    put, take = (
+        (logger.addFilter, logger.removeFilter) if part == "filter" else (logger.addHandler, logger.removeHandler)
+    )
+    what: Any = fail if part == "filter" else broken
+    put(what)
+    try:
+        yield
+    finally:
+        take(what)

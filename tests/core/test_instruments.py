@@ -24,7 +24,7 @@ from rookery import (
 from rookery._core.mailbox import Mailbox
 from rookery._core.ref import cell_of
 from stepped import Backend, jumping
-from support import settle
+from support import broken_logging, settle
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +177,21 @@ async def test_an_instrument_that_raises_hears_no_more(caplog: pytest.LogCapture
             assert await ref.ask(Double(2)) == 4
     assert [logged in record.getMessage() for record in caplog.records] == [True]
     assert len(recorder.about("received")) == 2
+
+
+async def test_an_instrument_that_raises_harms_nobody_if_logging_raises_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """That is printed."""
+
+    class Broken(Instrument):
+        def received(self, ref: Any, message: object) -> None:
+            raise OSError(message)
+
+    with broken_logging("rookery.instruments", "filter"):
+        async with open_system(instruments=[Broken()]) as system:
+            ref = await system.spawn(doubler)
+            assert await ref.ask(Double(1)) == 2
+            assert await ref.ask(Double(2)) == 4
+    assert capsys.readouterr().err.count("ZeroDivisionError: the instrument") == 1
 
 
 async def test_only_instruments_are_instruments() -> None:

@@ -530,6 +530,30 @@ async def test_rule_12_a_significant_temporary_child_counts_when_it_crashes() ->
     assert diary == ["+a", "+b", "-b", "-a"]
 
 
+async def test_rule_12_the_crash_report_of_a_significant_child_says_that_its_supervisor_shuts_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """If it does: before the last one, all that follows is that this one stays down; and so it is during the shutdown."""
+    a, b = members("ab", [], significant=True, restart=Restart.TEMPORARY)
+    spec = child(crashes_at_the_end).options(name="c", restart=Restart.TEMPORARY)
+    async with open_system() as system:
+        top = await system.supervise(spec, a, b, name="top", auto_shutdown=AutoShutdown.ALL)
+        for each in (a, b):
+            await each.ref.send(ValueError())
+            await each.ref.wait_stopped()
+        await top.wait_stopped()
+    assert [record.getMessage() for record in caplog.records] == [
+        "/top/a (incarnation 1) crashed on ValueError: it stays down",
+        "/top/b (incarnation 1) crashed on ValueError: /top shuts down",
+        "/top/c (incarnation 1) crashed: it stays down",
+    ]
+
+
+async def crashes_at_the_end(ctx: Context[Any]) -> None:
+    await ctx.wait_stopping()
+    raise ValueError
+
+
 async def test_rule_12_an_auto_shutdown_during_start_up_is_a_normal_start_and_end() -> None:
     """Having returned, it is ready, so the next is told to start; then all that have started are stopped in reverse."""
     diary: list[str] = []

@@ -23,6 +23,7 @@ from rookery import (
     StartFailed,
     Strategy,
     SupervisorRef,
+    System,
     UnknownActor,
     child,
     open_system,
@@ -301,6 +302,40 @@ async def test_rule_4_start_timeout_bounds_the_start(deep: bool) -> None:
     assert isinstance(cause, TimeoutError)
     assert "was not ready within 0.01 s: receive, call `ctx.ready()`" in str(cause)
     assert diary == ["+a", "-a"]
+
+
+async def test_rule_4_the_time_out_of_a_supervisor_names_the_child_that_is_not_ready() -> None:
+    """At the bottom of the tree."""
+    a, b = members("ab", [])
+    slow = child(never_ready).options(name="slow")
+    inner = supervisor(a, slow, b, name="inner")
+    async with open_system() as system:
+        with pytest.raises(StartFailed, match=r"^/top did not start: ") as raised:
+            await system.spawn(supervisor(inner, name="top").options(start_timeout=0.01))
+    cause = raised.value.__cause__
+    assert isinstance(cause, TimeoutError)
+    assert str(cause).startswith(
+        "/top was not ready within 0.01 s, because it waits for /top/inner/slow, which is starting: receive, call"
+    )
+
+
+async def test_rule_4_the_time_out_of_a_supervisor_names_the_child_that_has_to_end_first() -> None:
+    """Nobody starts before that, in a group restart."""
+    a, slow = members("a", [])[0], child(never_ready).options(name="slow", stop_timeout=20)
+    top = supervisor(a, slow, name="top", strategy=Strategy.ONE_FOR_ALL).options(start_timeout=10)
+    outcomes: list[Exception] = []
+
+    async def start(system: System) -> None:
+        try:
+            await system.spawn(top)
+        except StartFailed as error:
+            outcomes.append(error)
+
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        tasks.start_soon(start, system)
+        await settle()
+        await a.ref.send(ValueError())
+    assert "/top was not ready within 10 s, because it waits for /top/slow, which is restarting" in str(outcomes[0])
 
 
 async def test_rule_4_a_child_that_raises_before_it_is_ready_is_a_start_failure_with_its_true_cause() -> None:

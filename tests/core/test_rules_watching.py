@@ -37,7 +37,7 @@ from rookery._core import cell as cells
 from rookery._core.incarnation import Incarnation
 from rookery._core.reply import Ask
 from stepped import Backend, jumping
-from support import settle
+from support import broken_logging, settle
 
 Event = Restarted | Terminated
 
@@ -110,6 +110,23 @@ async def test_rule_16_past_stop_timeout_plus_a_grace_a_stuck_actor_is_reported_
     assert "in stuck" in report
     assert issubclass(StuckActor, Exception)
     assert len(times) == 1
+
+
+async def test_rule_16_a_report_of_a_stuck_actor_that_cannot_be_logged_harms_nobody(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is printed what was raised, and the actor is waited for."""
+    may_end = anyio.Event()
+    spec = child(stuck, may_end).options(stop_timeout=0)
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        await system.spawn(spec)
+        tasks.start_soon(spec.ref.stop)
+        with broken_logging("rookery.supervision", "handler"):
+            await anyio.sleep(2 * cells.STUCK_AFTER)
+        assert spec.ref.state is ActorState.STOPPING
+        may_end.set()
+    assert spec.ref.state is ActorState.STOPPED
+    assert capsys.readouterr().err.count("ZeroDivisionError: /stuck was cancelled") == 1
 
 
 async def test_rule_16_a_stuck_actor_is_reported_while_the_block_is_cancelled_from_outside(

@@ -30,7 +30,7 @@ from rookery import (
     open_system,
 )
 from stepped import Backend, jumping
-from support import settle
+from support import broken_logging, settle
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,20 @@ async def test_a_temporary_crash_is_logged(caplog: pytest.LogCaptureFixture) -> 
     assert record.getMessage() == "/fragile (incarnation 1) crashed on OSError: it stays down"
     assert record.exc_info is not None
     assert repr(record.exc_info[1]) == "OSError('disk')"
+
+
+@pytest.mark.parametrize("part", ["filter", "handler"])
+async def test_a_filter_or_handler_that_raises_ends_nobody(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was decided is done, and the error is printed."""
+    async with open_system() as system:
+        sibling, ref = [await system.spawn(child(fragile).options(name=name)) for name in ("sibling", "crashing")]
+        with broken_logging("rookery.supervision", part):
+            await ref.send(OSError("disk"))
+            await until_restarted(ref, 1)
+        assert (ref.state, sibling.state) == (ActorState.RUNNING, ActorState.RUNNING)
+        assert sibling.statistics().restarts == 0
+    error = "ZeroDivisionError: /crashing (incarnation 1) crashed on OSError: restarting"
+    assert capsys.readouterr().err.count(error) == 1
 
 
 async def test_what_is_not_part_of_a_group_crash_stays_whole() -> None:

@@ -460,6 +460,30 @@ async def test_a_child_that_is_stopped_while_it_starts_holds_up_nobody() -> None
         assert diary == ["+a", "+d", "+b"]
 
 
+async def test_a_restart_that_fails_while_the_supervisor_starts_is_no_failure_of_that_start() -> None:
+    """The child takes its turn; if it does not start, whoever asked is told, it stays down, and the rest starts."""
+    diary: list[str] = []
+    first, slow = Gate(), Gate()
+    first.open()
+    a, b = child(first).options(name="a"), child(slow).options(name="b")
+    (c,) = members("c", diary)
+    spec = supervisor(a, b, c, name="top")
+    started: list[Any] = []
+    restarted: list[Any] = []
+    async with open_system() as system, anyio.create_task_group() as tasks:
+        tasks.start_soon(start, spec, system, started)
+        await settle()
+        first.error = OSError("disk")
+        tasks.start_soon(outcome_of, spec.ref.restart_child(a.ref), restarted)
+        await settle()
+        assert (started, restarted, first.starts) == ([], [], 1)
+        slow.open()
+        await settle()
+        assert [type(outcome) for outcome in restarted] == [StartFailed]
+        assert (started, first.starts, diary) == ([spec.ref], 2, ["+c"])
+        assert [ref.state.value for ref in spec.ref.children()] == ["failed", "running", "running"]
+
+
 async def test_a_supervisor_that_is_stopped_while_it_starts_has_not_started() -> None:
     """Whoever waits for it is told, once those of its children that have started are down."""
     diary: list[str] = []

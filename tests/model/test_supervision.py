@@ -70,6 +70,32 @@ def test_a_restart_that_fails_during_the_start_up_is_retried() -> None:
     assert supervisor.fails_to_start("a") == ["keep a", "start a"]
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_restart_on_request_that_fails_during_the_start_up_is_no_failure_of_that(ended: bool) -> None:
+    """It takes its turn, is not retried, and whoever comes after it starts."""
+    supervisor = Supervisor().declare("a", "b", "c")
+    supervisor.start()
+    supervisor.ready("a")
+    if ended:
+        supervisor.returns("a")
+        assert supervisor.restart("a") == []
+    else:
+        assert supervisor.restart("a") == ["stop a for now"]
+        assert supervisor.returns("a") == ["keep a"]
+    assert supervisor.ready("b") == ["start a"]
+    assert supervisor.fails_to_start("a") == ["finish a", "start c"]
+    assert supervisor.ready("c") == ["all ready"]
+
+
+def test_a_first_start_that_was_interrupted_by_a_request_decides_over_the_start_up() -> None:
+    """It has not started yet."""
+    supervisor = Supervisor().declare("a")
+    supervisor.start()
+    supervisor.restart("a")
+    assert supervisor.returns("a") == ["keep a", "start a"]
+    assert supervisor.fails_to_start("a") == ["abort for a", "finish a", "all down"]
+
+
 def test_a_child_stopped_on_request_is_passed_over_by_the_start_up() -> None:
     """That is no failure, whether it was its turn or not."""
     supervisor = Supervisor().declare("a", "b", "c", "d")

@@ -14,21 +14,22 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
-from rookery import Actor, Context, Request, message, request_for
+from rookery import Actor, Context, Request, Strategy, message, request_for
 from rookery._core import ref as ref_module
 from rookery._core.cell import Cell
 from rookery._core.incarnation import Incarnation
 from rookery._model.order import StartOrder
 from rookery._model.restart import RestartWindow
 from rookery.testing._stepped import BACKENDS
+from rookery.testing._workers import WORKER, Plan
 from rookery.testing.machine import SystemMachine
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 
-PARTS = range(20 if NIGHTLY else 1)
+PARTS = range(100 if NIGHTLY else 1)
 """At night there are ten thousand examples on each loop, in parts which end before a test is taken for stuck."""
 
-EXAMPLES = 500 if NIGHTLY else settings.default.max_examples
+EXAMPLES = 100 if NIGHTLY else settings.default.max_examples
 
 CAUGHT_WITHIN = 300
 """Examples in which a broken system has to be found out, the same ones each time."""
@@ -57,6 +58,21 @@ def run(machine: type[SystemMachine], loop: str, **options: Any) -> None:
 def test_systems_keep_the_rules(loop, part):
     """Whatever happens to them."""
     run(SystemMachine, loop, max_examples=EXAMPLES)
+
+
+def test_a_supervisor_that_has_to_go_before_it_has_begun_is_not_ready(loop):
+    """In a group restart that starts anew at once: the start which counts is the one that follows."""
+    plan = Plan(
+        strategy=Strategy.ONE_FOR_ALL,
+        max_restarts=2,
+        children=(WORKER, Plan(max_restarts=0, children=()), WORKER),
+    )
+    machine = type("Machine", (SystemMachine,), {"backend": loop})()
+    try:
+        machine.open(plan=plan, cancelled=False)
+        machine.crash_together(ats=[0, 0], what="crash")
+    finally:
+        machine.teardown()
 
 
 # ---- somebody's own actors
@@ -116,7 +132,8 @@ class TillMachine(SystemMachine):
     }
 
 
-def test_ones_own_actors_are_driven_too(loop):
+@pytest.mark.parametrize("part", PARTS[:10])
+def test_ones_own_actors_are_driven_too(loop, part):
     """They crash, return and answer as they like, and supervision is as it has to be."""
     run(TillMachine, loop, max_examples=EXAMPLES)
 

@@ -468,13 +468,20 @@ class Cell:
 
     def _start_timed_out(self) -> None:
         assert self._incarnation is not None, "whose end cancels the alarm"
+        late = self._late()
+        why = "" if late is self else f", because it waits for {late.path}, which is {late.state.value}"
         self._incarnation.crash(
             TimeoutError(
-                f"{self.path} was not ready within {self.spec.settings.start_timeout} s: receive, call `ctx.ready()` "
+                f"{self.path} was not ready within {self.spec.settings.start_timeout} s{why}: receive, call `ctx.ready()` "
                 "at the end of start-up (an adopted task calls `task_status.started()`), or give it "
                 "`child(...).options(start_timeout=...)`"
             )
         )
+
+    def _late(self) -> Cell:
+        """Who is not ready: the actor itself, or of a supervisor the one whose turn it is, at the bottom."""
+        late = None if self.children is None else self.children.awaited
+        return self if late is None else late._late()
 
     def _cancel_start_alarm(self) -> None:
         if self._start_alarm is not None:

@@ -284,6 +284,17 @@ class Children:
             raise UnknownActor(f"{call}(): {ref!r} is not a child of {self.path}; `sup.children()` are")
         return _cell(ref)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether all of them have to go."""
+        return self._policy.stopping
+
+    @property
+    def awaited(self) -> Cell | None:
+        """The child that the next start waits for: until it is ready, or until it is down."""
+        refs = [*self._policy.leaving] if self._policy.turn is None else [self._policy.turn]
+        return _cell(refs[-1]) if refs else None
+
     # ---- what happens to children
 
     def became_ready(self, cell: Cell) -> None:
@@ -293,17 +304,18 @@ class Children:
 
     def exited(self, cell: Cell, how: Exit) -> None:
         """An incarnation of a child has ended."""
-        if how.crash is not None and self._policy.stopping:
+        stopping = how.crash is not None and self._policy.stopping
+        if how.crash is not None and stopping:
             self._keep_stop_error(cell, how.crash)
         now = self._engine.loop.now()
         directives = self._policy.exited(cell.ref, how, now, random.random())
         if how.crash is None:
             self._follow(directives)
             return
-        incarnation, decision = cell.incarnations, decided(cell, directives)
+        incarnation, decision = cell.incarnations, decided(cell, directives, stopping=stopping)
         self._engine.tell("crashed", cell.ref, incarnation, how.crash, decision)
         self._follow(directives)
-        log_crash(cell, incarnation, how, decision)  # last: a handler is somebody else's code, and may raise
+        log_crash(cell, incarnation, how, decision)  # last: a handler may look at the system
 
     def _follow(self, directives: list[Directive[ActorRef[Any]]]) -> None:
         """Do what follows from an exit, which alone can have a group restarted."""

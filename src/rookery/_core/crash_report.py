@@ -1,8 +1,12 @@
-"""What is logged: each crash, with what was in hand and what was decided, and actors that do not end."""
+"""What is logged: each crash, with what was in hand and what was decided, and actors that do not end.
+
+A filter or a handler is somebody else's code. Where these are called, what it raises would end the whole system.
+"""
 
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from .._model.directives import AbortStart, GiveUp, Keep, Start
@@ -26,19 +30,28 @@ def log_crash(cell: Cell, incarnation: int, how: Exit, decision: str) -> None:
         decision: What its supervisor does.
     """
     in_hand = None if how.in_hand is None else how.in_hand.__name__
-    logger.warning(
-        "%s (incarnation %d) crashed%s: %s",
-        cell.path,
-        incarnation,
-        "" if in_hand is None else f" on {in_hand}",
-        decision,
-        exc_info=how.crash,
-        extra={"actor": cell.path, "incarnation": incarnation, "in_hand": in_hand, "decision": decision},
-    )
+    try:
+        logger.warning(
+            "%s (incarnation %d) crashed%s: %s",
+            cell.path,
+            incarnation,
+            "" if in_hand is None else f" on {in_hand}",
+            decision,
+            exc_info=how.crash,
+            extra={"actor": cell.path, "incarnation": incarnation, "in_hand": in_hand, "decision": decision},
+        )
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()  # as `logging` itself does for its handlers
 
 
-def decided(cell: Cell, directives: list[Directive[ActorRef[Any]]]) -> str:
-    """What a supervisor does about a crash, in words."""
+def decided(cell: Cell, directives: list[Directive[ActorRef[Any]]], *, stopping: bool) -> str:
+    """What a supervisor does about a crash, in words.
+
+    Args:
+        cell: Whose crash.
+        directives: What was decided.
+        stopping: Whether all of its siblings had to go before that.
+    """
     match directives:
         case [Keep(), Start(starting, delay), *_] if starting is cell.ref and delay:
             return f"restarting in {delay:.3g} s"
@@ -48,6 +61,8 @@ def decided(cell: Cell, directives: list[Directive[ActorRef[Any]]]) -> str:
             return f"{cell.owner.path} gives up"
         case [AbortStart(), *_]:
             return f"{cell.owner.path} does not start"
+        case _ if cell.owner.stopping and not stopping:
+            return f"{cell.owner.path} shuts down"
         case _:
             return "it stays down"
 
@@ -59,5 +74,8 @@ def report_stuck(cell: Cell, seconds: float, stacks: list[str]) -> StuckActor:
         f"{cell.path} was cancelled {seconds:g} s ago and has not ended: it awaits something that is shielded, or "
         f"catches the cancellation. It is waited for, here:\n{places}"
     )
-    logger.error("%s", error, extra={"actor": cell.path, "incarnation": cell.incarnations})
+    try:
+        logger.error("%s", error, extra={"actor": cell.path, "incarnation": cell.incarnations})
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
     return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.messages import DEFAULT_PRIORITY
@@ -107,9 +108,12 @@ class Instruments:
         for instrument in tuple(self._listening):
             try:
                 getattr(instrument, event)(*what)
-            except Exception:
+            except Exception:  # noqa: BLE001  # logged
                 self._listening.remove(instrument)
-                logger.exception("the instrument %r failed at %r and hears no more", instrument, event)
+                try:
+                    logger.exception("the instrument %r failed at %r and hears no more", instrument, event)
+                except Exception:  # noqa: BLE001  # in a filter or a handler
+                    traceback.print_exc()
 
 
 @final

@@ -74,6 +74,8 @@ class SupervisorRef(ActorRef[Never], Spawner):
         """Start a child again, alone and at once, and wait until it is ready; one that runs is stopped first.
 
         Its siblings are not concerned, and it does not count towards the intensity. If cancelled, the restart goes on.
+        While the supervisor itself is starting, a child that had started takes its turn again; should that fail, the
+        start-up goes on all the same.
 
         Raises:
             StartFailed: if it does not become ready; it stays down then.

@@ -55,6 +55,7 @@ class Child:
         phase: Where it is.
         next: What follows its next end.
         told_for_good: Whether the incarnation was told that its stop is for good; None if it was not told to stop.
+        first: Whether it has neither started nor ended yet.
         awaited: Whether somebody waits for its start; a failure is theirs then, and is not retried.
         delay: Seconds before its next start. Stands until one succeeds, because a group restart may interrupt it.
         streak: Restarts without a stable life between them.
@@ -68,6 +69,7 @@ class Child:
     phase: Phase = Phase.WAITING
     next: Next = Next.BY_TYPE
     told_for_good: bool | None = None
+    first: bool = True
     awaited: bool = True
     delay: float = 0.0
     streak: int = 0
@@ -145,7 +147,8 @@ class StartOrder(Generic[C]):
     def finish(self, child: C, state: Child, how: Exit) -> list[Directive[C]]:
         """A child is down. Should it start again, that is a new life, without a past to be patient with."""
         state.phase = Phase.DOWN
-        state.awaited, state.delay, state.streak = False, 0.0, 0
+        state.first = state.awaited = False
+        state.delay, state.streak = 0.0, 0
         if state.kept:
             return [Finish(child, how)]
         return [Finish(child, how), *self.forget(child)]

@@ -11,6 +11,8 @@ takes the next event. Where that makes a difference:
 - One for one, a restart never waits for a sibling, not even while the supervisor itself is starting.
 - A stop on request is carried out at once, also in the middle of a group restart, which goes on without that
   child. (In OTP, if it is the child whose start failed, those after it stay down.)
+- So is a restart on request. While the supervisor itself is starting, that child takes its turn again; should it not
+  start, it stays down, and the start-up goes on. (In OTP such a request waits for the end of the start-up.)
 
 Different on purpose: giving up is a failure, not a shutdown; a restart may be delayed; a running child can be
 restarted and removed on request; and a child that was started dynamically is forgotten at its end.
@@ -124,7 +126,8 @@ class Supervision(Generic[C]):
         """A start succeeded."""
         order = self._order
         state = order.children[child]
-        state.awaited, state.delay = False, 0.0
+        state.first = state.awaited = False
+        state.delay = 0.0
         return order.advance() if order.pass_turn(state) else []
 
     # ---- requests
@@ -211,9 +214,10 @@ class Supervision(Generic[C]):
         return self._ended_by_itself(child, state, how)
 
     def _start_failed(self, child: C, state: Child, how: Exit) -> list[Directive[C]]:
-        """Whoever waits for the start is told. While the supervisor itself starts, that is the one who starts it."""
+        """Whoever waits for the start is told: of a first one, while the supervisor itself starts, who starts that."""
+        first = state.first
         finish = self._order.finish(child, state, how)
-        if self._order.starting:  # dynamic children start later
+        if first and self._order.starting:  # dynamic children start later
             return [AbortStart(child, how), *finish, *self._order.take_down()]
         return finish + self._order.advance()
 

@@ -53,6 +53,7 @@ class Life:
         ended: Whether it is down for good, until a new life begins.
         started_at: When it began.
         told_at: When it was told to stop.
+        again: Whether that is only until its siblings are down too, so that another start is the one which counts.
         due: When it will be started again.
         crash: What its owner makes of its crash.
     """
@@ -74,6 +75,7 @@ class Life:
     ended: bool = False
     started_at: float = 0.0
     told_at: float | None = None
+    again: bool = False
     due: float | None = None
     crash: str = ""
 
@@ -185,6 +187,12 @@ class Lives(Check):
         there = life.owner is not None and life.owner.alive and life.owner.family is life.among
         return not there or life.among is None or life.among.refuses_restart(life.key)
 
+    def has_to_go_again(self, ref: Ref) -> bool:
+        """Whether it starts again once it has stopped, which it perhaps has not been told yet."""
+        life = self._lives[ref]
+        family = [] if life.among is None else life.among.family
+        return any(child.key == life.key and child.fate == "again" for child in family)
+
     def closing(self) -> None:
         """Everybody has to go."""
         assert self.root.family is not None
@@ -259,11 +267,12 @@ class Lives(Check):
         assert crash is not None or not life.failed, f"{life.path} has failed, and does not say so"
         left = [child.path for child in life.children.values() if child.alive]
         assert not left, f"{life.path} exits before its children {left}"
-        life.alive, life.told_at = False, None
+        life.alive, life.told_at, life.again = False, None, False
         how = Exit(crash, self.now - life.started_at, was_ready=life.ready)
+        going_down = life.among.going_down
         said = life.among.exited(life.key, how, self.now, 0.5)
         if crash is not None:
-            life.crash = _decision(life, said)
+            life.crash = _decision(life, said, shuts_down=life.among.going_down and not going_down)
             self._owed.append(("crashed", life))
         self._carry_out(life.owner, said)
 
@@ -320,7 +329,7 @@ class Lives(Check):
                     if not child.ended:  # or it waited for its turn to begin a new life
                         child.ended = True
                         self._owed.append(("failed" if how.crash else "ended", child))
-                case AllReady() if owner.ref is not None:
+                case AllReady() if owner.ref is not None and not owner.again:
                     self._owed.append(("ready", owner))
                 case AllDown():
                     owner.over = True
@@ -340,9 +349,12 @@ class Lives(Check):
             self._carry_out(owner, owner.family.exited(child.key, Exit(), self.now, 0.5))
             return
         child.told_at = self.now if child.told_at is None else child.told_at
+        child.again = not for_good
+        if child.again and ("ready", child) in self._owed:
+            self._owed.remove(("ready", child))
 
 
-def _decision(life: Life, said: list[Directive[int]]) -> str:
+def _decision(life: Life, said: list[Directive[int]], *, shuts_down: bool) -> str:
     assert life.owner is not None
     match said:
         case [Keep(), Start(key, delay), *_] if key == life.key and delay:
@@ -353,5 +365,7 @@ def _decision(life: Life, said: list[Directive[int]]) -> str:
             return f"{life.owner.path} gives up"
         case [AbortStart(), *_]:
             return f"{life.owner.path} does not start"
+        case _ if shuts_down:
+            return f"{life.owner.path} shuts down"
         case _:
             return "it stays down"

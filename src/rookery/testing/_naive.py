@@ -30,6 +30,7 @@ class NaiveChild:
     has_to_go: bool = False  # before anybody starts
     in_turn: bool = False  # the next start waits for this one
     somebody_waits: bool = True
+    has_lived: bool = False
     removed: bool = False
     delay: float = 0.0
     unstable: int = 0
@@ -81,6 +82,7 @@ class NaiveSupervisor:
         child = self[key]
         child.status = "up"
         child.in_turn = child.somebody_waits = False
+        child.has_lived = True
         child.delay = 0.0
         return self.walk()
 
@@ -139,7 +141,7 @@ class NaiveSupervisor:
             child.status = "waiting"
             if not in_the_middle:
                 self.start_child(child)
-        elif failed_start and self.starting_up and child.static:
+        elif failed_start and self.starting_up and child.static and not child.has_lived:
             self.said.append(AbortStart(key, how))
             self.end(child, how)
             self.everybody_has_to_go()
@@ -204,6 +206,7 @@ class NaiveSupervisor:
     def end(self, child: NaiveChild, how: Exit) -> None:
         child.status = "down"
         child.has_to_go = child.somebody_waits = False
+        child.has_lived = True
         child.delay, child.unstable = 0.0, 0
         self.said.append(Finish(child.key, how))
         if child.removed or not child.static or child.restart is Restart.TEMPORARY:

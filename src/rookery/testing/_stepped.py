@@ -29,7 +29,7 @@ BACKENDS: Final[dict[str, Backend]] = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
 }
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 100.0
 """Seconds of real time in which any step ends, if it ends at all."""
 
 TICKS: Final = 1000

@@ -136,6 +136,7 @@ class Plan:
         capacity: Of its mailbox.
         behaviour: What it runs, if it is no worker.
         children: What it supervises, if it is a supervisor.
+        times: How many like it there are among its siblings.
         strategy: Whom that restarts together.
         max_restarts: How many of them it tolerates, in four seconds.
         auto_shutdown: When it ends with them.
@@ -150,6 +151,7 @@ class Plan:
     capacity: int = 1000
     behaviour: Callable[..., Any] | None = None
     children: tuple[Plan, ...] | None = None
+    times: int = 1
     strategy: Strategy = Strategy.ONE_FOR_ONE
     max_restarts: int = 3
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
@@ -160,6 +162,11 @@ class Plan:
         options = [f"{name}={value}" for name, value in told if value != getattr(WORKER, name)]
         return f"Plan({', '.join([*options, *([] if self.children is None else [f'children={self.children}'])])})"
 
+    @property
+    def size(self) -> int:
+        """Actors in the tree."""
+        return 1 + sum(each.times * each.size for each in self.children or ())
+
     def spec(self, desk: Desk, under: AutoShutdown = AutoShutdown.NEVER) -> ChildSpec[Any]:
         """What to spawn, under a supervisor that shuts itself down so."""
         significant = self.significant and under is not AutoShutdown.NEVER and self.restart is not Restart.PERMANENT
@@ -169,7 +176,7 @@ class Plan:
             spec = spec.options(stop_timeout=self.stop_timeout, capacity=self.capacity)
         else:
             spec = supervisor(
-                *[each.spec(desk, self.auto_shutdown) for each in self.children],
+                *[each.spec(desk, self.auto_shutdown) for each in self.children for _ in range(each.times)],
                 strategy=self.strategy,
                 intensity=Intensity(self.max_restarts, per=4.0),
                 auto_shutdown=self.auto_shutdown,
@@ -182,6 +189,9 @@ WORKER: Final = Plan()
 
 RESTARTS: Final = st.sampled_from([Restart.TRANSIENT, *Restart])
 
+TIMES: Final = st.sampled_from([1, 1, 1, 1, 1, 1, 1, 2, 5, 20])
+"""A few make a tree wide."""
+
 
 @cache
 def plans(depth: int = DEPTH) -> st.SearchStrategy[Plan]:
@@ -189,6 +199,7 @@ def plans(depth: int = DEPTH) -> st.SearchStrategy[Plan]:
     workers = _plans(
         restart=RESTARTS,
         significant=st.booleans(),
+        times=TIMES,
         delayed=st.booleans(),
         fails_at=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2]),
         stop_timeout=st.sampled_from([2.0, 2.0, 0.0]),
@@ -199,6 +210,7 @@ def plans(depth: int = DEPTH) -> st.SearchStrategy[Plan]:
     supervisors = _plans(
         restart=RESTARTS,
         significant=st.booleans(),
+        times=TIMES,
         delayed=st.booleans(),
         children=st.lists(plans(depth - 1), max_size=3).map(tuple),
         strategy=st.sampled_from(Strategy),

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Ref: TypeAlias = ActorRef[Any]
 
-AT: Final = st.integers(0, 50)
+AT: Final = st.integers(0, 199)
 """Which of those that there are."""
 
 WHAT: Final = st.sampled_from(["", "work", "crash", "return"])
@@ -109,14 +109,14 @@ class SystemMachine(RuleBasedStateMachine):
         behaviours: Your own, async functions or `Actor` classes, each with a strategy of messages for it; requests are
             asked. They take no further arguments, and must not stop or restart others, which is the machine's
             part.
-        max_actors: So many are spawned in one example, and perhaps one more tree.
+        max_actors: At most so many are spawned in one example, those aside that yours spawn.
         system: The system; use it inside of `do`.
         story: What has happened so far.
     """
 
     backend: ClassVar[str] = "trio"
     behaviours: ClassVar[Mapping[Callable[..., Any], st.SearchStrategy[Any]]] = {}
-    max_actors: ClassVar[int] = 60
+    max_actors: ClassVar[int] = 200
 
     system: System
     story: Story
@@ -168,15 +168,15 @@ class SystemMachine(RuleBasedStateMachine):
         self._cancelled_in_the_end = cancelled
         self._stepped.run(self._open)
         self._check()
-        self._spawn(None, plan.spec(self._desk))
+        self._spawn_tree(None, plan)
 
-    @precondition(lambda self: len(self._lives.refs()) < self.max_actors)
+    @precondition(lambda self: self._room() > 0)
     @rule(plan=plans(), at=AT, owned=st.booleans())
     def spawn(self, plan: Plan, at: int, owned: bool) -> None:
         """A tree, by the system, by a supervisor or by an actor."""
-        self._spawn(self._owner(at) if owned else None, plan.spec(self._desk))
+        self._spawn_tree(self._owner(at) if owned else None, plan)
 
-    @precondition(lambda self: self.behaviours and len(self._lives.refs()) < self.max_actors)
+    @precondition(lambda self: self.behaviours and self._room() > 0)
     @rule(at=AT, which=AT)
     def spawn_yours(self, at: int, which: int) -> None:
         """One of the behaviours to be tested."""
@@ -372,6 +372,10 @@ class SystemMachine(RuleBasedStateMachine):
 
     # ---- steps
 
+    def _spawn_tree(self, owner: Ref | None, plan: Plan) -> None:
+        if plan.size <= self._room():
+            self._spawn(owner, plan.spec(self._desk))
+
     def _spawn(self, owner: Ref | None, spec: ChildSpec[Any]) -> None:
         above: Spawner = self.system
         if owner is not None:
@@ -434,7 +438,9 @@ class SystemMachine(RuleBasedStateMachine):
                 in_time = one.deadline is None or one.deadline > self._desk.log.now
                 return in_time and (full or self._traffic.holds(one.message))
             case "spawn" | "start":
-                return one.ref.state not in (*FINAL, ActorState.RUNNING, ActorState.PAUSED)
+                started = one.ref.state in (ActorState.RUNNING, ActorState.PAUSED)
+                again = one.what == "start" and self._lives.has_to_go_again(one.ref)
+                return one.ref.state not in FINAL and (again or not started)
             case _:
                 return one.ref.state not in FINAL
 
@@ -455,6 +461,9 @@ class SystemMachine(RuleBasedStateMachine):
                 return False
 
     # ---- choices
+
+    def _room(self) -> int:
+        return self.max_actors - len(self._lives.refs())
 
     def _next_number(self) -> int:
         self._number += 1
