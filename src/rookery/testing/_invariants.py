@@ -49,7 +49,7 @@ class Check(Instrument):
     def leaving(self, ref: Ref) -> None:
         """A behaviour is going to return or to raise by itself."""
 
-    def watched(self, watcher: Ref, target: Ref) -> None:
+    def watched(self, watcher: Ref, target: Ref, gone: bool) -> None:
         """An actor begins to watch another."""
 
     def closing(self) -> None:
@@ -166,22 +166,20 @@ class Watches(Check):
     """Who watches is told of each restart once, and once of the end. It knows of what the test's own actors watch."""
 
     def __init__(self) -> None:
-        self._down: set[Ref] = set()
         self._watchers: set[Ref] = set()
         self._watching: dict[tuple[Ref, Ref], None] = {}
         self._owed: Counter[tuple[Ref, type, Ref]] = Counter()
 
-    def watched(self, watcher: Ref, target: Ref) -> None:
-        """Of what is gone it is told at once."""
+    def watched(self, watcher: Ref, target: Ref, gone: bool) -> None:
+        """Of what is gone it is told at once; what waits for its turn to begin a new life is not."""
         self._watchers.add(watcher)
-        if target in self._down:
+        if gone:
             self._owed[watcher, Terminated, target] += 1
         else:
             self._watching[watcher, target] = None
 
     def started(self, ref: Ref, incarnation: int) -> None:
         """A restart is told; a new life is none."""
-        self._down.discard(ref)
         if incarnation > 1:
             self._owe(Restarted, ref)
 
@@ -192,7 +190,6 @@ class Watches(Check):
 
     def ended(self, ref: Ref, reason: Exception | None) -> None:
         """The end is told, and the watch is over."""
-        self._down.add(ref)
         self._owe(Terminated, ref)
         self._watching = {pair: None for pair in self._watching if pair[1] is not ref}
 

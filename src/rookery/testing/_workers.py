@@ -15,6 +15,7 @@ from .._core.spec import child
 from .._core.supervisor import supervisor
 from .._core.watching import Restarted, Terminated  # noqa: TC001  # likewise
 from .._model.errors import RookeryError
+from .._model.lifecycle import FINAL
 from .._model.messages import Request, message
 from .._model.restart import Backoff, Intensity, Restart
 from .._model.strategy import AutoShutdown, Strategy
@@ -88,7 +89,7 @@ class Desk:
                 raise Defect(item.number)
             return False
         if item.what == "watch":
-            self.log.add("watched", ctx.self, item.target)
+            self.log.add("watched", ctx.self, item.target, item.target.state in FINAL)
             ctx.watch(item.target)
         elif item.what:
             self.busy.add(ctx.self)
