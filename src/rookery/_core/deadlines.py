@@ -84,13 +84,13 @@ class Deadlines:
         cancellation does not end it: whoever cancels every task of a loop cancels the system's host as well,
         which stops the tree, by these deadlines, and then closes this.
         """
-        while not self._closed:
-            self._ring()
-            self._sleeper = self._loop.spot()
-            self._wakes_at = self._heap[0][0] if self._heap else math.inf
-            with suppress(anyio.get_cancelled_exc_class()):
-                with anyio.CancelScope(deadline=self._wakes_at, shield=True):
-                    await self._sleeper.park()
+        with self._loop.shield():
+            while not self._closed:
+                self._ring()
+                self._sleeper = self._loop.spot()
+                self._wakes_at = self._heap[0][0] if self._heap else math.inf
+                with suppress(anyio.get_cancelled_exc_class()):
+                    await self._loop.park_until(self._sleeper, self._wakes_at)
 
     def close(self) -> None:
         """End `run`."""
