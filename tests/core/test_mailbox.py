@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import anyio
 import pytest
 
@@ -163,6 +165,28 @@ async def test_a_timed_get_gives_up():
         await box.put(1)
         assert await box.get_until(loop.now(), deadlines) == 1
         deadlines.close()
+
+
+async def test_a_timed_get_that_is_cancelled_leaves_its_item_to_the_next():
+    """It had been woken for it, and took nothing."""
+    box, _ = mailbox()
+    deadlines = Deadlines(current_loop())
+    got: list[object] = []
+
+    async def get(scope: anyio.CancelScope) -> None:
+        with scope:
+            got.append(await box.get_until(math.inf, deadlines))
+
+    scopes = [anyio.CancelScope(), anyio.CancelScope()]
+    async with anyio.create_task_group() as tasks:
+        for scope in scopes:
+            tasks.start_soon(get, scope)
+            await settle()
+        scopes[0].cancel()
+        box.put_nowait(1)
+        await settle()
+        assert got == [1]
+        assert len(box) == 0
 
 
 async def test_a_timed_put_gives_up():
