@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import anyio
 import pytest
 
 from rookery import MailboxFull, Overflow, StopRequested
 from rookery._core._parking import current_loop
 from rookery._core.deadlines import Deadlines
-from rookery._core.mailbox import Mailbox
+from rookery._core.mailbox import NOTHING, Mailbox
 from rookery._core.turn import Turn
 from rookery._model.dead_letter import Reason
 from support import settle
@@ -153,17 +155,38 @@ async def test_halting_with_drain_lets_receivers_finish():
 
 
 async def test_a_timed_get_gives_up():
-    """`get_until` raises `TimeoutError` when there was nothing, and takes nothing."""
+    """`get_until` gives `NOTHING` when there was nothing, and takes nothing."""
     box, _ = mailbox()
     loop = current_loop()
     deadlines = Deadlines(loop)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(deadlines.run)
-        with pytest.raises(TimeoutError):
-            await box.get_until(loop.now(), deadlines)
+        assert await box.get_until(loop.now(), deadlines) is NOTHING
         await box.put(1)
         assert await box.get_until(loop.now(), deadlines) == 1
         deadlines.close()
+
+
+async def test_a_timed_get_that_is_cancelled_leaves_its_item_to_the_next():
+    """It had been woken for it, and took nothing."""
+    box, _ = mailbox()
+    deadlines = Deadlines(current_loop())
+    got: list[object] = []
+
+    async def get(scope: anyio.CancelScope) -> None:
+        with scope:
+            got.append(await box.get_until(math.inf, deadlines))
+
+    scopes = [anyio.CancelScope(), anyio.CancelScope()]
+    async with anyio.create_task_group() as tasks:
+        for scope in scopes:
+            tasks.start_soon(get, scope)
+            await settle()
+        scopes[0].cancel()
+        box.put_nowait(1)
+        await settle()
+        assert got == [1]
+        assert len(box) == 0
 
 
 async def test_a_timed_put_gives_up():

@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from rookery import Overflow
 from rookery._core._parking import current_loop
 from rookery._core.deadlines import Deadlines
-from rookery._core.mailbox import Mailbox
+from rookery._core.mailbox import NOTHING, Mailbox
 from rookery._core.turn import Turn
 from stepped import jump
 from worlds import WorldMachine, run_machine
@@ -94,7 +94,7 @@ class Box(NamedTuple):
             elif self.queue and not self.held:
                 yield self.finished(task, self.queue[0][0])._replace(queue=self.queue[1:])
             elif task in self.expired:
-                yield self.finished(task, "TimeoutError")
+                yield self.finished(task, NOTHING)
 
     def arrives(self, task: Task) -> Box:
         there = self._replace(arriving=self.arriving - {task})

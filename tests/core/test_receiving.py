@@ -227,6 +227,25 @@ async def test_what_does_not_wait_finds_nothing_while_it_is_paused() -> None:
 # ---- batches
 
 
+async def test_a_timed_receive_waits_on_past_a_request_that_nobody_waits_for() -> None:
+    """Until its own time is over, and not the request's."""
+    got: list[Any] = []
+
+    async def behaviour(ctx: Context[Any]) -> None:
+        got.append(await ctx.receive(timeout=60))
+
+    async with open_system() as system:
+        ref = await system.spawn(behaviour)
+        await settle()
+        with pytest.raises(AskTimeout):
+            await ref.ask(Question(1), timeout=0)
+        await settle()
+        assert got == []
+        await ref.send("wanted")
+        await settle()
+    assert got == ["wanted"]
+
+
 async def test_a_batch_leaves_out_requests_that_nobody_waits_for() -> None:
     """It has one message at least all the same, and waits if those were all there were."""
     batches: list[list[Any]] = []

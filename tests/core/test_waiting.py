@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery._core._parking import Loop, current_loop
-from rookery._core.deadlines import Deadlines
-from rookery._core.waiting import Latch, WaitingLine
+from rookery._core.waiting import Latch, Place, WaitingLine
 from support import settle
 
 
@@ -87,43 +86,37 @@ async def test_the_line_is_served_in_turn(loop: Loop):
     assert owner.served == [0, 2, 3]
 
 
-async def test_a_deadline_ends_the_wait(loop: Loop):
-    """`wait_until` returns False when the time is up, and the task has left the line."""
+async def test_a_place_that_is_vacated_ends_the_wait(loop: Loop):
+    """`wait` returns False when the task is to leave, and it has left the line."""
     line = WaitingLine(loop)
-    async with running(Deadlines(loop)) as deadlines:
-        in_time = await line.wait_until(loop.now(), deadlines, pytest.fail)
-    assert not in_time
+    place = Place(line)
+    place.vacate()
+    assert not await place.wait(pytest.fail)
     assert len(line) == 0
 
 
-async def test_a_grant_beats_a_later_deadline(loop: Loop):
-    """`wait_until` returns True when granted first, and its alarm is off."""
+async def test_a_grant_beats_a_later_vacate(loop: Loop):
+    """`wait` returns True when granted first, and there is nothing left to vacate."""
     line = WaitingLine(loop)
-    in_time: list[bool] = []
-
-    async def wait() -> None:
-        in_time.append(await line.wait_until(loop.now() + 60, deadlines, pytest.fail))
-
-    async with running(Deadlines(loop)) as deadlines, anyio.create_task_group() as tasks:
-        tasks.start_soon(wait)
-        await settle()
-        line.grant()
-    assert in_time == [True]
+    place = Place(line)
+    line.grant()
+    place.vacate()
+    assert await place.wait(pytest.fail)
 
 
 @pytest.mark.parametrize("order", ["grant, cancel", "cancel, grant"])
-async def test_a_timed_wait_passes_a_grant_on_as_well(loop: Loop, order: str):
-    """A task with a deadline that is cancelled with a grant in hand gives it back."""
+async def test_a_place_passes_a_grant_on_as_well(loop: Loop, order: str):
+    """A task that is cancelled with a grant in hand gives it back."""
     line = WaitingLine(loop)
     outcomes: list[str] = []
     scope = anyio.CancelScope()
 
     async def wait() -> None:
         with scope:
-            await line.wait_until(loop.now() + 60, deadlines, lambda: outcomes.append("passed on"))
+            await Place(line).wait(lambda: outcomes.append("passed on"))
             outcomes.append("served")
 
-    async with running(Deadlines(loop)) as deadlines, anyio.create_task_group() as tasks:
+    async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await settle()
         calls: dict[str, Callable[[], object]] = {"grant": line.grant, "cancel": scope.cancel}
@@ -196,20 +189,3 @@ async def test_what_pierces_a_shield_may_be_told_to_nobody(loop: Loop, anyio_bac
     await settle()
     latch.set()
     assert isinstance(await task, asyncio.CancelledError)
-
-
-class running:  # noqa: N801  # reads as a statement
-    """Run deadlines for the length of a block."""
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self.deadlines = deadlines
-        self.tasks = anyio.create_task_group()
-
-    async def __aenter__(self) -> Deadlines:
-        await self.tasks.__aenter__()
-        self.tasks.start_soon(self.deadlines.run)
-        return self.deadlines
-
-    async def __aexit__(self, *exc) -> None:
-        self.deadlines.close()
-        await self.tasks.__aexit__(*exc)

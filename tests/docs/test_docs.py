@@ -72,7 +72,7 @@ def run(program: Program, capsys: pytest.CaptureFixture[str], start: str = START
     for block in program:
         source = block.source.replace(START, start)
         # Blank lines in front, so that a traceback names the line of the page.
-        exec(compile("\n" * block.line + source, str(block.page), "exec"), namespace)
+        exec(compile("\n" * block.line + source, str(block.page), "exec", dont_inherit=True), namespace)
         printed = capsys.readouterr().out
         assert block.printed in {None, printed}
         shown += printed

@@ -421,6 +421,15 @@ async def test_an_unknown_kernel_is_named(program: gpu.Program, device: gpu.Devi
         (await device.build("int f() { return 1; }")).kernel("f")
 
 
+async def test_a_kernel_may_not_be_named_like_a_function_of_the_language(device: gpu.Device) -> None:
+    """Some drivers give it another name, and then it is not found by its own: the error says why."""
+    if device.info.platform != "Portable Computing Language":
+        pytest.skip("a driver of its own kind")
+    program = await device.build("kernel void step(global int *x) { x[0] = 1; }")
+    with pytest.raises(LookupError, match="'_cl_step': `step` is a function of OpenCL C, give the kernel another name"):
+        program.kernel("step")
+
+
 async def test_doubles_are_refused_where_the_device_does_not_compute_with_them(device: gpu.Device) -> None:
     """Buffers, kernels and sources alike, each before anything is allocated or launched."""
     source = "kernel void f(global double *x) { x[0] += 1; }"

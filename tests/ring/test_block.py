@@ -31,6 +31,7 @@ CALLS: dict[str, Callable[[RingKernelRuntime], Any]] = {
     "reactivate": lambda runtime: runtime.reactivate("k"),
     "receive": lambda runtime: runtime.receive("k"),
     "receive_batch": lambda runtime: runtime.receive_batch("k", 3),
+    "ref": lambda runtime: runtime.ref("k"),
     "reset_telemetry": lambda runtime: runtime.reset_telemetry(),
     "send": lambda runtime: runtime.send("k", Ping()),
     "send_and_receive": lambda runtime: runtime.send_and_receive("k", Ping()),

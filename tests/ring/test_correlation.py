@@ -16,11 +16,18 @@ from hypothesis import strategies as st
 from rookery import ActorCrashed, ActorStopped, AskCycle, Reason
 from rookery.ring import KernelContext, RingKernelRuntime
 from rookery.ring._callers import SETTLED, Callers
+from stepped import Backend, jumping
 from support import settle
 
 from .support import Ping, Pong, running, silent
 
 CALLERS = 4
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """Time passes when everybody waits."""
+    return jumping(anyio_backend)
 
 
 class Collector:

@@ -31,6 +31,35 @@ def test_the_function_itself_is_returned() -> None:
     assert decorated() is nothing
 
 
+async def test_a_kernel_without_an_id_has_its_functions_name() -> None:
+    """With parentheses, without them, and inside of a partial."""
+
+    async def plain(ctx: ring.KernelContext[Any, Any]) -> None:
+        await ctx.send(Pong(7))
+
+    assert ring.ring_kernel(plain) is plain
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("plain")
+        assert await runtime.receive("plain") == Pong(7)
+    for function in (ring.ring_kernel(queue_size=3)(nothing), decorated(functools.partial(nothing), kernel_id=None)):
+        meta = ring.get_ring_kernel_meta(function)
+        assert meta is not None
+        assert meta.kernel_id == "nothing"
+
+
+def test_an_id_is_given_by_its_name() -> None:
+    """A string in its place is no function."""
+    with pytest.raises(TypeError, match=r"write `@ring_kernel\(kernel_id='k'\)`"):
+        ring.ring_kernel("k")  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("function", [lambda ctx: None, Ping, 3])
+def test_a_kernel_without_parentheses_is_an_async_function(function: Any) -> None:
+    """Anything else is refused there and then."""
+    with pytest.raises(TypeError, match="async function that takes its context"):
+        ring.ring_kernel(function)
+
+
 @pytest.mark.parametrize("name", ["block", "reject", "drop_oldest"])
 def test_strategies_go_by_their_lower_case_names_too(name: str) -> None:
     """The string is the strategy."""

@@ -7,8 +7,19 @@ from typing import Any
 import anyio
 import pytest
 
-from rookery import ActorCrashed, ActorStopped, Backoff, Restart, RestartIntensityExceeded
-from rookery.ring import KernelContext, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
+from rookery import (
+    ActorCrashed,
+    ActorStopped,
+    Backoff,
+    Context,
+    Restart,
+    Restarted,
+    RestartIntensityExceeded,
+    Terminated,
+    open_system,
+)
+from rookery.ring import KernelContext, KernelState, KernelStateError, RingKernelRuntime, UnknownKernel, ring_kernel
+from rookery.testing import crash
 from stepped import Backend, jumping
 from support import settle
 
@@ -30,6 +41,35 @@ async def ends(ctx: KernelContext[Any, Any]) -> None:
         if ping.number == 13:
             raise ValueError("unlucky")
         await ctx.send(Pong(ping.number, correlation_id=ping.message_id))
+
+
+async def test_a_kernel_has_a_reference_to_watch_it_and_to_make_it_crash() -> None:
+    """The same across restarts; who watches is told of them, and of the end."""
+    told: list[Any] = []
+
+    async def watcher(ctx: Context[Restarted | Terminated]) -> None:
+        ctx.watch(runtime.ref("k"))
+        while True:
+            event = await ctx.receive()
+            told.append((type(event), event.ref))
+
+    async with open_system() as system, RingKernelRuntime() as runtime:
+        with pytest.raises(UnknownKernel):
+            runtime.ref("k")
+        await running(runtime, "k", ends)
+        ref = runtime.ref("k")
+        await system.spawn(watcher)
+        await settle()
+        crash(ref, ConnectionResetError("by peer"))
+        await settle()
+        assert runtime.ref("k") is ref
+        telemetry = runtime.get_telemetry("k")
+        assert telemetry is not None
+        assert repr(telemetry.last_error) == "ConnectionResetError('by peer')"
+        assert await runtime.send_and_receive("k", Ping(5)) == Pong(5)
+        await runtime.terminate("k")
+        await settle()
+    assert told == [(Restarted, ref), (Terminated, ref)]
 
 
 ENDINGS = {

@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from rookery import ring
+from rookery.testing.strategies import messages
 
 T = TypeVar("T")
 
@@ -62,6 +63,55 @@ def test_has_the_standard_fields(message: ring.Message) -> None:
     assert isinstance(message.message_id, UUID)
     assert 0 <= message.priority <= 255
     assert message.correlation_id is None
+
+
+def test_parentheses_change_nothing() -> None:
+    """``@message()`` is ``@message``."""
+
+    @ring.message()
+    class Sub:
+        a: float
+
+    assert attrs.has(Sub)
+    assert isinstance(getattr(Sub(1), "message_id"), UUID)  # noqa: B009  # in no type
+
+
+def test_a_dataclass_on_a_message_is_none_without_the_decorator() -> None:
+    """It would have the fields of a message, and nothing in them."""
+
+    @dataclass
+    class Forgotten(ring.Message):
+        text: str = ""
+
+    @dataclass
+    class WithMore(ring.Message):
+        text: str = ""
+
+        def __post_init__(self) -> None:
+            self.text += "!"
+
+    with pytest.raises(TypeError, match="Forgotten has the fields of a message and not their values: write `@message`"):
+        Forgotten("x")
+    with pytest.raises(
+        AttributeError, match="WithMore has the fields of a message and not their values: write `@message`"
+    ):
+        _ = WithMore("x").message_id
+    decorated = ring.message(WithMore)
+    assert (decorated("x", priority=3).text, decorated("x", priority=3).priority) == ("x!", 3)
+
+
+@given(st.one_of(messages(Add), messages(Based), messages(Spelled)))
+def test_strategies_draw_messages(drawn: ring.Message) -> None:
+    """With priorities that there are, and ids."""
+    assert isinstance(drawn.message_id, UUID)
+    assert 0 <= drawn.priority <= 255
+
+
+@pytest.mark.parametrize("kind", [Add, Based, Spelled])
+def test_strategies_draw_every_priority(kind: type[ring.Message]) -> None:
+    """The simplest is the default."""
+    assert find(messages(kind), lambda drawn: True).priority == 128
+    assert find(messages(kind), lambda drawn: drawn.priority == 255).priority == 255
 
 
 def test_an_id_is_made_when_it_is_first_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from rookery import ActorCrashed
 from rookery._core._parking import current_loop
 from rookery.ring import (
     KernelContext,
@@ -222,6 +223,24 @@ async def test_after_a_crash_it_goes_on_from_what_was_saved(path: Path, file: St
         await settle()
         assert on_disk(path) == {"total": 5}
     assert on_disk(path) == {"total": 5}
+
+
+async def test_a_state_is_kept_when_the_kernel_above_begins_anew(path: Path, file: StateFile) -> None:
+    """It is saved when the kernel is ended with its parent, and restored when it is started again with it."""
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "top", counter, state=StateFile(path.with_name("top.json"), every=float("inf")))
+        await running(runtime, "k", counter, state=file, parent="top")
+        assert await add(runtime, 5) == 5
+        assert on_disk(path) is None
+        with pytest.raises(ActorCrashed):
+            await runtime.send_and_receive("top", Ping(13))
+        await runtime.send_and_receive("top", Ping(1))  # when this is answered, its children are there again
+        assert on_disk(path) == {"total": 5}
+        assert await add(runtime, 2) == 7
+        persistence = runtime.get_persistence("k")
+    assert persistence is not None
+    assert persistence.saves == 1
+    assert on_disk(path) == {"total": 7}
 
 
 async def test_before_the_first_save_a_crash_begins_anew(file: StateFile) -> None:
@@ -434,6 +453,24 @@ async def test_who_terminates_a_kernel_is_told_that_its_state_was_not_saved(
         assert persistence.last_error is caught.value
     assert [record.name for record in caplog.records] == ["rookery.ring"]
     assert on_disk(path) == {"total": 5}
+
+
+@FULL
+async def test_who_terminates_all_is_told_of_each_state_that_was_not_saved(tmp_path: Path) -> None:
+    """All have ended, those whose states were saved too."""
+    async with RingKernelRuntime() as runtime:
+        for kernel_id in ("a", "b", "c"):
+            path = tmp_path / f"{kernel_id}.json"
+            await running(runtime, kernel_id, counter, state=StateFile(path, every=float("inf")))
+            await runtime.send_and_receive(kernel_id, Ping(5))
+            if kernel_id != "b":
+                fill_disk(path)
+        with pytest.raises(ExceptionGroup) as caught:
+            await runtime.terminate_all()
+        assert sorted(str(error).split("'")[1] for error in caught.value.exceptions) == ["a", "c"]
+        assert {type(error) for error in caught.value.exceptions} == {StateNotSaved}
+        assert runtime.kernel_ids == []
+    assert on_disk(tmp_path / "b.json") == {"total": 5}
 
 
 @FULL

@@ -21,6 +21,7 @@ the same tick, and then `park` raises although the spot was granted. The parked 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 import traceback
@@ -131,6 +132,13 @@ class Loop(Protocol):
 
         Its tasks are the loop's own: anyio's task groups give each task a handle, an event and a cancel scope
         besides, which make an idle actor 1.5 (trio) to 2.4 KiB (asyncio) larger and its start a third slower.
+        """
+        ...
+
+    async def park_until(self, spot: Spot, when: float) -> None:
+        """Park in a spot of this loop until somebody wakes it, or until ``when`` on the loop's clock.
+
+        By the loop's own timers: anyio's cancel scopes take two passes of an asyncio loop to end a wait.
         """
         ...
 
@@ -249,6 +257,10 @@ class TrioLoop:
     stopwatch = staticmethod(time.perf_counter)
     effective_deadline = staticmethod(trio.current_effective_deadline)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
+
+    async def park_until(self, spot: Spot, when: float) -> None:
+        with trio.CancelScope(deadline=when):
+            await spot.park()
 
     def is_here(self) -> bool:
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
@@ -393,6 +405,14 @@ class AsyncioLoop:
 
     def nursery(self) -> AsyncioNursery:
         return AsyncioNursery(self._loop)
+
+    async def park_until(self, spot: Spot, when: float) -> None:
+        timer = self._loop.call_at(when, spot.wake) if when < math.inf else None
+        try:
+            await spot.park()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def is_here(self) -> bool:
         return asyncio._get_running_loop() is self._loop

@@ -73,7 +73,9 @@ class Context(Spawner, Generic[M_co]):
         """
         message = self._poll()
         if message is NOTHING and timeout is not None:
-            return await self._receive_within(timeout)
+            message = await self._receive_within(timeout)
+            if message is NOTHING:
+                raise TimeoutError
         while message is NOTHING:
             self._incarnation.in_hand = None
             message = self._handed(await self._mailbox.get())
@@ -351,15 +353,16 @@ class Context(Spawner, Generic[M_co]):
         return NOTHING if item is NOTHING else self._handed(item)
 
     @uninterrupted
-    async def _receive_within(self, timeout: float) -> M_co:
+    async def _receive_within(self, timeout: float) -> M_co | Nothing:
+        """A message that comes in time, or NOTHING; waiting for it has been a checkpoint."""
         check_timeout(timeout)
-        engine = self._cell.engine
-        deadline = engine.loop.now() + timeout
-        message: M_co | Nothing = NOTHING
+        deadline = self._now() + timeout
         self._incarnation.in_hand = None
-        while message is NOTHING:
-            message = self._handed(await self._mailbox.get_until(deadline, engine.deadlines))
-        return message
+        while (item := await self._mailbox.get_until(deadline, self._cell.engine.deadlines)) is not NOTHING:
+            message = self._handed(item)
+            if message is not NOTHING:
+                return message
+        return NOTHING
 
     def _handed(self, item: Any) -> M_co | Nothing:
         """What the behaviour gets of an item from the mailbox; NOTHING for a request not to be served."""
@@ -404,7 +407,7 @@ def incarnation_of(ctx: Context[Any]) -> Incarnation:
 
 def receiving_of(
     ctx: Context[M_co],
-) -> tuple[Callable[[float | None], M_co | Nothing], Callable[[float], Coroutine[Any, Any, M_co]]]:
+) -> tuple[Callable[[float | None], M_co | Nothing], Callable[[float], Coroutine[Any, Any, M_co | Nothing]]]:
     """The two halves of `Context.receive`, for the ring-kernel face: take what is there, and wait for a time."""
     return ctx._poll, ctx._receive_within  # pyright: ignore[reportPrivateUsage]
 

@@ -72,7 +72,7 @@ class Deadlines:
         """An alarm in the heap will not ring; keeps the heap at most twice as long as what is in use."""
         self._cancelled += 1
         if self._cancelled > SWEEP_ABOVE and 2 * self._cancelled > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            self._heap[:] = [entry for entry in self._heap if entry[2].call is not None]
             heapify(self._heap)
             self._cancelled = 0
 
@@ -84,13 +84,13 @@ class Deadlines:
         cancellation does not end it: whoever cancels every task of a loop cancels the system's host as well,
         which stops the tree, by these deadlines, and then closes this.
         """
-        while not self._closed:
-            self._ring()
-            self._sleeper = self._loop.spot()
-            self._wakes_at = self._heap[0][0] if self._heap else math.inf
-            with suppress(anyio.get_cancelled_exc_class()):
-                with anyio.CancelScope(deadline=self._wakes_at, shield=True):
-                    await self._sleeper.park()
+        with self._loop.shield():
+            while not self._closed:
+                self._ring()
+                self._sleeper = self._loop.spot()
+                self._wakes_at = self._heap[0][0] if self._heap else math.inf
+                with suppress(anyio.get_cancelled_exc_class()):
+                    await self._loop.park_until(self._sleeper, self._wakes_at)
 
     def close(self) -> None:
         """End `run`."""
@@ -100,11 +100,15 @@ class Deadlines:
 
     @uninterrupted
     def _ring(self) -> None:
-        now = self._loop.now()
-        while self._heap and (self._heap[0][2].call is None or self._heap[0][0] <= now):
-            _, _, alarm = heappop(self._heap)
-            call, alarm.call = alarm.call, None
+        now, heap = self._loop.now(), self._heap
+        while heap:
+            when, _, alarm = heap[0]
+            call = alarm.call
+            if call is not None and when > now:
+                break
+            heappop(heap)
             if call is None:
                 self._cancelled -= 1
             else:
+                alarm.call = None
                 call()

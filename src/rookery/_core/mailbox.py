@@ -308,20 +308,35 @@ class Mailbox(Generic[T]):
         return self._pop()
 
     @uninterrupted
-    async def get_until(self, deadline: float, deadlines: Deadlines) -> T:
+    async def get_until(self, deadline: float, deadlines: Deadlines) -> T | Nothing:
         """As `get`, but at most until ``deadline`` on the loop's clock.
 
+        Returns:
+            The item, or NOTHING if there was none until then; waiting for it has been a checkpoint.
+
         Raises:
-            TimeoutError: if there was nothing until then. Raising it has been a checkpoint.
             Exception: what `halt` was given, once halted.
         """
         if (self._queue.size or self._halted is not None) and not self._turn.count():
             await self._turn.give_way()
-        while not self._ready():
-            in_time = await self._receivers.wait_until(deadline, deadlines, self._offer_item)
+        in_time = True
+        while not (
+            self._ready() if self._halted is not None else not self._held and (self._queue.size or self._queue.levels)
+        ):
+            if not in_time:
+                return NOTHING
+            place = Place(self._receivers)
+            alarm = deadlines.at(deadline, place.vacate)
+            try:
+                await place.spot.park()
+            except BaseException:
+                if not place.leave():
+                    self._offer_item()
+                raise
+            finally:
+                alarm.cancel()
             self._turn.renew()
-            if not in_time and not self._ready():
-                raise TimeoutError
+            in_time = not place.vacated
         return self._pop()
 
     @uninterrupted

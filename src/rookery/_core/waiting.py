@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._parking import Loop, Spot
-    from .deadlines import Deadlines
 
 
 @final
@@ -55,20 +54,6 @@ class WaitingLine:
             if not self.leave(spot):
                 pass_on()
             raise
-
-    @uninterrupted
-    async def wait_until(self, deadline: float, deadlines: Deadlines, pass_on: Callable[[], object]) -> bool:
-        """Stand in line until granted, or until ``deadline``; otherwise as `wait`.
-
-        Returns:
-            False if the time ran out first; the task has then left the line.
-        """
-        place = Place(self)
-        alarm = deadlines.at(deadline, place.vacate)
-        try:
-            return await place.wait(pass_on)
-        finally:
-            alarm.cancel()
 
     @uninterrupted
     def grant(self) -> bool:
@@ -115,12 +100,12 @@ class WaitingLine:
 class Place:
     """One task's place in a line, which others can have it leave without a grant."""
 
-    __slots__ = ("_line", "_spot", "vacated")
+    __slots__ = ("_line", "spot", "vacated")
 
     def __init__(self, line: WaitingLine) -> None:
         """Step into the line, for a task that waits next."""
         self._line = line
-        self._spot = line.join()
+        self.spot: Final = line.join()
         self.vacated = False  # and the task was woken for that
 
     @uninterrupted
@@ -131,19 +116,23 @@ class Place:
             False if it had to leave.
         """
         try:
-            await self._spot.park()
+            await self.spot.park()
         except BaseException:
-            if not (self.vacated or self._line.leave(self._spot)):
+            if not self.leave():
                 pass_on()
             raise
         return not self.vacated
 
+    def leave(self) -> bool:
+        """Step out of the line, for the task if it is cancelled; False if it had been granted, which is to be passed on."""
+        return self.vacated or self._line.leave(self.spot)
+
     @uninterrupted
     def vacate(self) -> None:
         """Have the task leave the line. Nothing happens if it was granted before, or has left."""
-        if self._line.leave(self._spot):
+        if self._line.leave(self.spot):
             self.vacated = True
-            self._spot.wake()
+            self.spot.wake()
 
 
 @final

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LOWEST: Final = 0
 HIGHEST: Final = 255
 
+NUMBERS: Final = (int, float)  # once: `int | float` makes a new object each time, and every timeout is checked
+
 Accepted: TypeAlias = tuple[type, ...] | None
 """Classes whose instances an actor accepts; None for anything."""
 
@@ -73,7 +75,7 @@ def check_count(wanted: str, value: object, *, least: int) -> None:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, NUMBERS) and not isinstance(value, bool)
 
 
 def check_message(message: object, accepted: Accepted, actor: str) -> None:

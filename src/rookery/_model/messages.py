@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 DEFAULT_PRIORITY: Final = 128
 
+HOLDS_PRIORITY: Final = "rookery.priority"
+"""The key in an attrs field's metadata which says that the field holds a priority, for those who draw messages at random."""
+
 WIRE_NAME: Final = "__wire_name__"
 """The class attribute in which a message class keeps the name it has outside of this process."""
 

@@ -49,6 +49,8 @@ class Program:
         self.owner.check_usable()
         if name not in self.kernel_names:
             there = ", ".join(map(repr, self.kernel_names)) or "none: mark functions with __kernel"
+            if f"_cl_{name}" in self.kernel_names:  # PoCL's names for the built-in functions
+                there += f": `{name}` is a function of OpenCL C, give the kernel another name"
             raise LookupError(f"the program has no kernel {name!r}; there is {there}")
         return Kernel(self.owner, _opencl.make_kernel(self._raw, name), name)
 

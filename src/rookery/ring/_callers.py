@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from typing import Any, Final, final
+from uuid import UUID
 
 SETTLED: Final = 10_000
 """So many of the latest requests are known by their ids when nobody waits for their replies any more."""
@@ -42,27 +43,35 @@ class Callers:
                 f"a reply is recognised by its request's `message_id`, which {message!r} does not have: "
                 "decorate its class with `@ring.message`, or use `send` and `receive`"
             )
-        if message_id in self._waiting:
+        key = key_of(message_id)
+        if key in self._waiting:
             raise ValueError(
                 f"{message!r} is being waited for already, and its reply would say nothing of which caller it is "
                 "for: make a message for each request"
             )
-        request = copy.copy(message) if message_id in self._settled else message
-        self._waiting[message_id] = request
+        request = copy.copy(message) if key in self._settled else message
+        self._waiting[key] = request
         return message_id, request
 
     def end(self, message_id: object) -> None:
         """The caller has its reply, or has left."""
-        del self._waiting[message_id]
-        self._settled.pop(message_id, None)
-        self._settled[message_id] = None
+        key = key_of(message_id)
+        del self._waiting[key]
+        self._settled.pop(key, None)  # so that it is the latest again
+        self._settled[key] = None
         if len(self._settled) > SETTLED:
             del self._settled[next(iter(self._settled))]
 
     def knows(self, message_id: object) -> bool:
         """Whether it is the id of a request, so that what replies to it is for its caller and for nobody else."""
-        return message_id in self._waiting or message_id in self._settled
+        key = key_of(message_id)
+        return key in self._waiting or key in self._settled
 
     def request(self, message_id: object) -> Any:
         """The request of that id that somebody waits for; None if nobody does."""
-        return self._waiting.get(message_id)
+        return self._waiting.get(key_of(message_id))
+
+
+def key_of(message_id: object) -> object:
+    """What an id is looked up by: hashing a UUID calls a function of Python's, hashing its number does not."""
+    return message_id.int if type(message_id) is UUID else message_id

@@ -143,8 +143,6 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
                 self._message = self._received = None
             if message is NOTHING:
                 message = await (self._context.receive() if timeout is None else self._receive_within(timeout))
-        except TimeoutError:
-            raise  # waiting for it has been a checkpoint
         except Exception as error:
             await self._kernel.checkpoint()
             if timeout is not None and isinstance(error, StopRequested):
@@ -153,6 +151,8 @@ class KernelContext(Generic[TIn_co, TOut_contra]):
         finally:
             if keeper is not None:
                 keeper.work()
+        if message is NOTHING:
+            raise TimeoutError  # waiting for it has been a checkpoint
         if self._measured:
             self.came_back()  # from the one that another task of the kernel has received meanwhile
             self._message, self._received = message, self._now()

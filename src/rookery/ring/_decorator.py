@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from .._model.restart import Backoff, Restart
-from ._definition import BackpressureStrategy, KernelDefinition, MessageType, layers
+from ._definition import BackpressureStrategy, KernelDefinition, MessageType, layers, plain_function
 from ._registry import register
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ DEFINITION: Final = "__ring_kernel__"
 """The attribute in which a decorated function keeps its definition."""
 
 
+@overload
+def ring_kernel(function: F, /) -> F: ...
+@overload
 def ring_kernel(
     *,
-    kernel_id: str,
+    kernel_id: str | None = None,
     input_type: MessageType = None,
     output_type: MessageType = None,
     queue_size: int = 1000,
@@ -33,13 +36,33 @@ def ring_kernel(
     backoff: Backoff | None = None,
     auto_register: bool = True,
     state: StateFile | None = None,
-) -> Callable[[F], F]:
+) -> Callable[[F], F]: ...
+
+
+def ring_kernel(
+    function: Any = None,
+    /,
+    *,
+    kernel_id: str | None = None,
+    input_type: MessageType = None,
+    output_type: MessageType = None,
+    queue_size: int = 1000,
+    input_queue_size: int | None = None,
+    output_queue_size: int | None = None,
+    backpressure: BackpressureStrategy | str = BackpressureStrategy.BLOCK,
+    restart: Restart = Restart.TRANSIENT,
+    backoff: Backoff | None = None,
+    auto_register: bool = True,
+    state: StateFile | None = None,
+) -> Any:
     """Make an async function a ring kernel, to be launched by name or passed to ``launch``.
 
-    The function itself is returned, unchanged but for a note of its options.
+    The function itself is returned, unchanged but for a note of its options. ``@ring_kernel``, without parentheses, leaves
+    all of them as they are.
 
     Args:
-        kernel_id: The name to launch it by, 1 to 255 characters without ``/``.
+        function: What is decorated, without parentheses.
+        kernel_id: The name to launch it by, 1 to 255 characters without ``/``; None for the function's own.
         input_type: What may be sent to it, a class, a union or a tuple of classes; None for anything.
         output_type: What it may send, likewise.
         queue_size: How many messages each of its two queues holds, 1 to 1,000,000.
@@ -68,7 +91,7 @@ def ring_kernel(
 
     def decorate(function: F) -> F:
         definition = KernelDefinition(
-            kernel_id=kernel_id,
+            kernel_id=_name_of(function) if kernel_id is None else kernel_id,
             function=function,
             input_type=input_type,
             output_type=output_type,
@@ -85,7 +108,16 @@ def ring_kernel(
             register(definition)
         return function
 
-    return decorate
+    if isinstance(function, str):
+        raise TypeError(f"the options of a ring kernel have names: write `@ring_kernel(kernel_id={function!r})`")
+    return decorate if function is None else decorate(function)
+
+
+def _name_of(function: object) -> str:
+    """What a function is called where it is defined."""
+    plain = plain_function(function)
+    name: str = getattr(plain, "__name__", type(plain).__name__)
+    return name
 
 
 def get_ring_kernel_meta(function: object) -> KernelDefinition | None:

@@ -9,7 +9,7 @@ import anyio
 import attrs
 
 from .._core.context import Context  # noqa: TC001  # the core reads `run_kernel`'s annotation
-from .._core.mailbox import Mailbox
+from .._core.mailbox import NOTHING, Mailbox
 from .._core.ref import cell_of
 from .._core.spec import child
 from .._core.system import engine_of
@@ -215,13 +215,13 @@ class Kernel(Node):
         """Take a message from the output queue; see `RingKernelRuntime.receive`."""
         if timeout is None:
             return await self.output.get()
-        try:
-            return await self.output.get_until(self._engine.loop.now() + timeout, self._engine.deadlines)
-        except TimeoutError:
+        message = await self.output.get_until(self._engine.loop.now() + timeout, self._engine.deadlines)
+        if message is NOTHING:
             raise KernelTimeout(
                 f"the kernel {self.kernel_id!r} sent nothing within {timeout} s "
                 f"(state: {self.state.value}, waiting in its input queue: {len(self.cell.mailbox)})"
-            ) from None
+            )
+        return message
 
     async def receive_batch(self, max_count: int, timeout: float | None) -> list[Any]:
         """Take what is in the output queue, once there is something; see `RingKernelRuntime.receive_batch`."""

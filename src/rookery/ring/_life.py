@@ -15,6 +15,7 @@ from .._model.strategy import Strategy
 from ._block import Block
 from ._decorator import definition_of
 from ._definition import check_id
+from ._errors import StateNotSaved
 from ._kernel import Kernel
 from ._registry import registered
 from ._telemetry import Meter
@@ -199,9 +200,12 @@ class Life(Block):
         kernels = [kernel for kernel in self._kernels if not kernel.over]
         for kernel in kernels:
             kernel.cell.refuse_from_within()
+        unsaved: list[StateNotSaved] = []
         async with anyio.create_task_group() as tasks:
             for kernel in reversed(kernels):
-                tasks.start_soon(kernel.terminate, timeout)
+                tasks.start_soon(_terminate, kernel, timeout, unsaved)
+        if unsaved:
+            raise ExceptionGroup("the states of kernels were not saved at their end", unsaved)
 
     @asynccontextmanager
     async def kernel_scope(
@@ -242,6 +246,14 @@ class Life(Block):
         finally:
             with anyio.CancelScope(shield=True):
                 await kernel.terminate(5.0)
+
+
+async def _terminate(kernel: Kernel, timeout: float, unsaved: list[StateNotSaved]) -> None:
+    """End one of several: that its state was not saved is no reason not to wait for the others."""
+    try:
+        await kernel.terminate(timeout)
+    except StateNotSaved as error:
+        unsaved.append(error)
 
 
 def _check_grace(timeout: float) -> None:

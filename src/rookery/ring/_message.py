@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, dataclass_transform, overload
 from uuid import UUID, uuid4
 
 import attrs
 
 from .._model.checks import check_priority
-from .._model.messages import DEFAULT_PRIORITY
+from .._model.messages import DEFAULT_PRIORITY, HOLDS_PRIORITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,9 @@ R = TypeVar("R")
 NOT_MADE_YET: Final[Any] = None
 """What the slot of a `message_id` holds until somebody reads it."""
 
+
+PRIORITY: Final = {HOLDS_PRIORITY: True}
+"""The metadata of a field `priority`."""
 
 STANDARD: Final[dict[str, Attribute[Any]]] = {}
 """The fields every message has: those of `Message`, which is made at the end of this file."""
@@ -44,7 +47,10 @@ class MadeWhenRead:
     def __get__(self, message: object | None, owner: type | None = None) -> Any:
         if message is None:
             return self
-        made = self._slot.__get__(message)
+        try:
+            made = self._slot.__get__(message)
+        except AttributeError:
+            raise AttributeError(_not_a_message(type(message)), name="message_id", obj=message) from None
         if made is None:
             made = uuid4()
             self._slot.__set__(message, made)
@@ -59,8 +65,18 @@ def _in_range(_: object, __: Attribute[int], value: int) -> None:
         check_priority(value)
 
 
+def _not_a_message(cls: type) -> str:
+    return f"{cls.__qualname__} has the fields of a message and not their values: write `@message` above the class"
+
+
+@overload
+def message(cls: type[T], /) -> type[T]: ...
+@overload
+def message() -> Callable[[type[T]], type[T]]: ...
+
+
 @dataclass_transform(field_specifiers=(attrs.field, attrs.Factory, dataclasses.field))
-def message(cls: type[T]) -> type[T]:
+def message(*cls: Any) -> Any:
     """Make a class a ring message: a slotted attrs class with three more fields, keyword-only.
 
     * ``message_id: UUID`` is unique, and made only when it is first read;
@@ -74,7 +90,7 @@ def message(cls: type[T]) -> type[T]:
     kept; a body written with ``dataclasses.field`` is read as a dataclass also without the decorator.
 
     Args:
-        cls: The class.
+        *cls: The class; none in ``@message()``, which is the same.
 
     Raises:
         TypeError: if it is not a class, is an attrs class already, or has ``InitVar`` fields.
@@ -88,6 +104,10 @@ def message(cls: type[T]) -> type[T]:
         >>> Add(10, 5, priority=200) == Add(10, 5)
         True
     """
+    return _made_message(*cls) if cls else _made_message
+
+
+def _made_message(cls: type[T]) -> type[T]:
     if not isinstance(cls, type):
         raise TypeError(f"@message makes a class a message, got {cls!r}: write `@message` above a class")
     if "__attrs_attrs__" in cls.__dict__:
@@ -126,7 +146,7 @@ def _in_role(field: Attribute[Any]) -> Attribute[Any]:
     field = field.evolve(eq=False, order=False, hash=None)
     if field.name == "priority" and field.validator is not _in_range:
         checks = [_in_range] if field.validator is None else [field.validator, _in_range]
-        field = field.evolve(validator=attrs.validators.and_(*checks))
+        field = field.evolve(validator=attrs.validators.and_(*checks), metadata=PRIORITY | dict(field.metadata))
     return field
 
 
@@ -151,7 +171,7 @@ def _rebuilt(cls: type[T]) -> type[T]:
     options = _as_attrs_options(cls)
     _refuse_init_vars(cls)
     _strip_generated(cls)
-    if hasattr(cls, "__post_init__"):
+    if getattr(cls, "__post_init__", Message.__post_init__) is not Message.__post_init__:
         setattr(cls, "__attrs_post_init__", _call_post_init)  # noqa: B010
     return _define(cls, these=fields, **options)
 
@@ -234,8 +254,18 @@ class Message:
     """
 
     message_id: UUID = attrs.field(default=NOT_MADE_YET, kw_only=True, eq=False, repr=False)
-    priority: int = attrs.field(default=DEFAULT_PRIORITY, kw_only=True, eq=False, validator=_in_range)
+    priority: int = attrs.field(
+        default=DEFAULT_PRIORITY, kw_only=True, eq=False, validator=_in_range, metadata=PRIORITY
+    )
     correlation_id: UUID | None = attrs.field(default=None, kw_only=True, eq=False)
+
+    def __post_init__(self) -> None:
+        """Called by dataclasses, which a message is not: `message` makes an attrs class of one.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(_not_a_message(type(self)))
 
     def with_correlation(self, correlation_id: UUID | None) -> Self:
         """The same message, its `message_id` included, with another ``correlation_id``."""
@@ -254,4 +284,4 @@ class Message:
 
 
 setattr(Message, "message_id", MadeWhenRead(Message.__dict__["message_id"]))  # noqa: B010  # checkers see a field
-STANDARD.update(attrs.fields_dict(cast("Any", Message)))
+STANDARD.update(attrs.fields_dict(attrs.resolve_types(cast("Any", Message))))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .._core.system import engine_of
 from ._block import Block
 
 if TYPE_CHECKING:
     from .._core.dead_letters import DeadLetters
+    from .._core.ref import ActorRef
     from ._persistence import KernelPersistence
     from ._state import KernelState
     from ._telemetry import KernelTelemetry
@@ -61,6 +62,21 @@ class Observation(Block):
         """
         self._running()
         return self._kernels.state(kernel_id)
+
+    def ref(self, kernel_id: str) -> ActorRef[Any]:
+        """The reference of a kernel's actor: to watch it, to know it in what instruments are told, to make it crash in tests.
+
+        It is the same across restarts, until the kernel has ended. Messages are sent by `send`, which checks their types
+        and says of which kernel an error is.
+
+        Raises:
+            KernelStateError: if it was not launched.
+            UnknownKernel: if there is none.
+
+        Example:
+            >>> crash(runtime.ref("calculator"), ConnectionResetError())
+        """
+        return self._launched(kernel_id).spec.ref
 
     def get_telemetry(self, kernel_id: str) -> KernelTelemetry | None:
         """What was measured of a kernel since its launch, or the latest reset; None if telemetry is off.

@@ -248,6 +248,9 @@ class _ShuffledLoop:
     def shield(self) -> Scope:
         return self._inner.shield()
 
+    async def park_until(self, spot: Spot, when: float) -> None:
+        await self._inner.park_until(spot, when)
+
     def nursery(self) -> Nursery:
         return _ShuffledNursery(self._inner.nursery(), self._pool)
 

@@ -10,6 +10,7 @@ import attrs
 
 from .._core.behaviour import read
 from .._core.serving import class_behaviour
+from .._model.messages import HOLDS_PRIORITY
 from .._model.wording import brief
 from ._extra import missing_extra
 
@@ -38,7 +39,7 @@ def messages(of: object, /) -> st.SearchStrategy[Any]:
     """Messages of a type, or of one of the types of a union.
 
     Every field of an attrs class is drawn from the strategy of its annotation, fields with a default included, and
-    ``Annotated[int, st.integers(0, 9)]`` is heeded. What an annotation does not say, a validator for example, say to
+    ``Annotated[int, st.integers(0, 9)]`` is heeded. The ``priority`` of a ring message is one of `priorities`. What an annotation does not say, a validator for example, say to
     Hypothesis: ``st.register_type_strategy``, or ``messages(Add).filter(...)``.
 
     Args:
@@ -100,7 +101,11 @@ def _strategy(of: Any, known: dict[object, st.SearchStrategy[Any]]) -> st.Search
         known[of] = st.deferred(lambda: built)
         hints = _hints(cls)
         fields: dict[str, st.SearchStrategy[Any]] = {
-            field.alias or field.name: _strategy(_applied(hints.get(field.name, Any), of, cls), known)
+            field.alias or field.name: (
+                priorities()
+                if HOLDS_PRIORITY in field.metadata
+                else _strategy(_applied(hints.get(field.name, field.type or Any), of, cls), known)
+            )
             for field in attrs.fields(cls)
             if field.init
         }
