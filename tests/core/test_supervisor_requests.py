@@ -28,7 +28,14 @@ from rookery import (
     supervisor,
     task,
 )
+from stepped import Backend, jumping
 from support import settle
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(anyio_backend: Backend) -> Backend:
+    """Time passes when everybody waits."""
+    return jumping(anyio_backend)
 
 
 class Gate:
