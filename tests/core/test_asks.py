@@ -227,6 +227,24 @@ async def test_an_answer_to_a_mere_message_is_a_dead_letter() -> None:
 # ---- forwarding
 
 
+
+async def test_a_failure_of_a_mere_message_is_a_dead_letter() -> None:
+    """Likewise, with the error."""
+    error = ValueError("too large")
+
+    async def refusing(ctx: Context[Double]) -> None:
+        async for request in ctx:
+            ctx.fail(request, error)
+
+    async with open_system() as system:
+        ref = await system.spawn(refusing)
+        await ref.send(Double(2))
+        await settle()
+        assert reasons(system) == {Reason.NOT_ASKED: 1}
+        (letter,) = system.dead_letters.recent
+        assert letter.message is error
+
+
 async def test_a_forwarded_request_is_answered_by_the_other() -> None:
     """The answer goes straight to the asker, and the first actor has nothing in hand any more."""
 
