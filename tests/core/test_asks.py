@@ -227,7 +227,6 @@ async def test_an_answer_to_a_mere_message_is_a_dead_letter() -> None:
 # ---- forwarding
 
 
-
 async def test_a_failure_of_a_mere_message_is_a_dead_letter() -> None:
     """Likewise, with the error."""
     error = ValueError("too large")
