@@ -168,11 +168,13 @@ class Kernel(Node):
     async def save_last(self) -> None:
         """An incarnation has ended well: save its state. Whoever terminates it is told if that fails, or else the block."""
         assert self.keeper is not None
-        unsaved = await self.keeper.save_reported()
+        unsaved, pierced = await self.keeper.save_reported()
         if unsaved is not None and self._terminators:
             self._unsaved = unsaved
         elif unsaved is not None:
             self.cell.owner.keep_stop_errors(self.cell, [unsaved])
+        if pierced is not None:
+            raise pierced
 
     # ---- its queues, seen from outside
 
@@ -366,7 +368,7 @@ async def run_kernel(context: Context[Any], kernel: Kernel) -> None:
 async def run_stateful_kernel(context: Context[Any], kernel: Kernel) -> None:
     """The same for a kernel with a state. A crash does not save: it may have left the state half changed."""
     assert kernel.keeper is not None
-    kernel.keeper.begin(context)
+    await kernel.keeper.begin(context)
     try:
         await run_kernel(context, kernel)
     except BaseException as error:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
-from threading import Lock
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 import attrs
-from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from .._core._parking import uninterrupted
 from .._core.waiting import Latch
 from .._model.errors import RookeryError
-from ._errors import StateFileError, StateNotSaved
+from ._errors import KernelStateError, StateFileError, StateNotSaved
 from ._snapshot import FileLock, Generations, Restored
+from ._thread import OneThread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,9 +80,7 @@ class Keeper:
         self._generations: Final = Generations(file.of(kernel_id))
         self._lock: FileLock | None = None
         self._closed = False
-        self._guard: Final = Lock()  # of these two
-        self._thread: Final = anyio.CapacityLimiter(1)  # not the one that others may keep busy
-        self._turn: Final = Lock()
+        self._thread: Final = OneThread(loop, f"state of {kernel_id}")
         self._restored = Restored()
         self._incarnations = 0
         self._at_rest = False
@@ -96,15 +95,16 @@ class Keeper:
     # ---- its life
 
     async def open(self) -> None:
-        """Take the file, and restore the state. If cancelled, nothing changed.
+        """Take the file, and restore the state. If cancelled, nothing changed, and no thread is at it any more.
 
         Raises:
             StateFileError: if somebody else has it, or files cannot be written here.
             StateDamaged: if neither the file nor its predecessor is good.
             Exception: what ``decode`` or ``initial`` raises.
         """
+        await checkpoint()
         try:
-            self._restored = await to_thread.run_sync(self._take_file, limiter=self._thread)
+            self._restored = (await self._thread.call(self._take_file)).result()
             self._on_disk = self._restored.payload
             self.value = self._revived()
         except BaseException:
@@ -120,14 +120,13 @@ class Keeper:
             )
 
     def close(self) -> None:
-        """Let others have the file. Idempotent."""
-        with self._guard:
-            self._closed = True
-            if self._lock is not None:
-                self._lock.release()
+        """Let others have the file, once nothing is written any more. Idempotent."""
+        self._closed = True
+        self._let_go()
 
-    def begin(self, context: Context[Any]) -> None:
+    async def begin(self, context: Context[Any]) -> None:
         """An incarnation begins: the first with what was restored, others with what was saved last."""
+        await self._thread.rest()  # what a task that is not the kernel's has begun to save
         self._incarnations += 1
         if self._incarnations > 1:
             self.value = self._revived()
@@ -169,12 +168,17 @@ class Keeper:
         Raises:
             StateNotSaved: if that fails.
         """
-        error = await self.save_reported()
+        failed, pierced = await self.save_reported()
+        error = pierced or failed
         if error is not None:
             raise error
 
-    async def save_reported(self) -> StateNotSaved | None:
-        """The same; what went wrong is logged, counted and returned."""
+    async def save_reported(self) -> tuple[StateNotSaved | None, BaseException | None]:
+        """The same; what went wrong is logged and counted.
+
+        Returns:
+            What went wrong, and what pierced the wait: it is to be raised by the caller.
+        """
         return await self._keep(self._take())
 
     @uninterrupted
@@ -186,7 +190,9 @@ class Keeper:
             else:
                 self._wanted = Latch(self._loop)
                 await self._wanted.wait()
-            await self._keep(self._snapshot)
+            _, pierced = await self._keep(self._snapshot)
+            if pierced is not None:
+                raise pierced
 
     def _take(self) -> _Snapshot:
         number = self._snapshot.number + 1
@@ -200,17 +206,22 @@ class Keeper:
             self._snapshot = _Snapshot(number, payload)
         return self._snapshot
 
-    async def _keep(self, snapshot: _Snapshot) -> StateNotSaved | None:
-        try:
-            if snapshot.error is not None:
-                raise snapshot.error
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._store, snapshot, limiter=self._thread)
-        except Exception as error:  # noqa: BLE001  # reported, and returned to who wants to know
-            return self._report(error)
-        return None
+    async def _keep(self, snapshot: _Snapshot) -> tuple[StateNotSaved | None, BaseException | None]:
+        error: BaseException | None = snapshot.error
+        pierced = None
+        if self._closed:
+            error = KernelStateError("the kernel has ended, and others may have the file: save before it returns")
+        if error is None:
+            call = await self._thread.call(partial(self._store, snapshot))
+            error, pierced = call.error, call.pierced
+            self._let_go()
+        return (None if error is None else self._report(error)), pierced
 
-    def _report(self, error: Exception) -> StateNotSaved:
+    def _let_go(self) -> None:
+        if self._closed and self._lock is not None and not self._thread.busy:
+            self._lock.release()
+
+    def _report(self, error: BaseException) -> StateNotSaved:
         path = self._generations.path
         failed = StateNotSaved(f"the state of the kernel {self._kernel_id!r} was not saved to {path}: {error}")
         failed.__cause__ = error
@@ -225,11 +236,7 @@ class Keeper:
         path = self._generations.path
         holder = f"the kernel {self._kernel_id!r} (process {os.getpid()})"
         try:
-            lock = FileLock(path, holder)
-            with self._guard:
-                self._lock = lock
-                if self._closed:  # a native cancellation has left this thread behind
-                    lock.release()
+            self._lock = FileLock(path, holder)
             self._generations.probe()
             return self._generations.read()
         except OSError as error:
@@ -241,14 +248,13 @@ class Keeper:
             ) from error
 
     def _store(self, snapshot: _Snapshot) -> None:
-        with self._turn:  # a native cancellation leaves a thread behind that is still writing
-            if snapshot.number < self._stored:
-                return  # it waited while a later one was taken and written
-            if snapshot.payload != self._on_disk:
-                self._generations.write(snapshot.payload)
-                self._on_disk = snapshot.payload
-                self._saves += 1
-            self._stored = snapshot.number
+        if snapshot.number < self._stored:
+            return  # it waited while a later one was taken and written
+        if snapshot.payload != self._on_disk:
+            self._generations.write(snapshot.payload)
+            self._on_disk = snapshot.payload
+            self._saves += 1
+        self._stored = snapshot.number
 
     def _revived(self) -> Any:
         return self._file.initial() if self._on_disk is None else self._file.decode(self._on_disk)
