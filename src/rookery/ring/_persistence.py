@@ -20,6 +20,7 @@ from .._core._parking import uninterrupted
 from .._core.waiting import Latch
 from .._model.errors import RookeryError
 from ._errors import KernelStateError, StateFileError, StateNotSaved
+from ._hands import Hands
 from ._snapshot import FileLock, Generations, Restored
 from ._thread import OneThread
 
@@ -64,6 +65,14 @@ class _Snapshot:
     error: Exception | None = None
 
 
+@attrs.define
+class _Due:
+    """A snapshot that is to be taken when the kernel is at rest."""
+
+    taken: Latch
+    snapshot: _Snapshot | None = None
+
+
 @final
 class Keeper:
     """What keeps the state of one kernel, across its restarts.
@@ -83,9 +92,9 @@ class Keeper:
         self._thread: Final = OneThread(loop, f"state of {kernel_id}")
         self._restored = Restored()
         self._incarnations = 0
-        self._at_rest = False
-        self._wanted: Latch | None = None  # a snapshot, as soon as it is at rest
-        self._snapshot = _Snapshot(0, b"")
+        self._hands = Hands(loop)
+        self._due: _Due | None = None  # a snapshot, as soon as it is at rest
+        self._taken = 0  # how many snapshots
         self._stored = 0  # the number of the latest snapshot that is on disk,
         self._on_disk: bytes | None = None  # and its bytes
         self._saves = 0
@@ -130,8 +139,8 @@ class Keeper:
         self._incarnations += 1
         if self._incarnations > 1:
             self.value = self._revived()
-        self._at_rest = False
-        self._wanted = None
+        self._hands = Hands(self._loop)
+        self._due = None
         if self._file.is_periodic:
             context.start_soon(self._save_periodically, name=f"{context.name}: saves its state")
 
@@ -149,16 +158,21 @@ class Keeper:
     # ---- between two messages
 
     def rest(self) -> None:
-        """The kernel has come back for the next message: nothing is half done."""
-        self._at_rest = True
-        if self._wanted is not None:
-            self._snapshot = self._take()
-            self._wanted.set()
-            self._wanted = None
+        """The running task has come back for the next message: nothing of the one before is half done."""
+        if not self._file.is_periodic:
+            return
+        self._hands.come_back()
+        due = self._due
+        if due is not None:
+            self._hands.forget_ended()
+            if self._hands.empty:
+                due.snapshot, self._due = self._take(), None
+                due.taken.set()
 
     def work(self) -> None:
         """It is going on."""
-        self._at_rest = False
+        if self._file.is_periodic:
+            self._hands.take()
 
     # ---- saving
 
@@ -185,26 +199,27 @@ class Keeper:
     async def _save_periodically(self) -> None:
         while True:
             await anyio.sleep(self._file.every)
-            if self._at_rest:
-                self._snapshot = self._take()
-            else:
-                self._wanted = Latch(self._loop)
-                await self._wanted.wait()
-            _, pierced = await self._keep(self._snapshot)
+            _, pierced = await self._keep(await self._take_at_rest())
             if pierced is not None:
                 raise pierced
 
+    async def _take_at_rest(self) -> _Snapshot:
+        if self._hands.empty:
+            return self._take()
+        due = self._due = _Due(Latch(self._loop))
+        await due.taken.wait()
+        assert due.snapshot is not None
+        return due.snapshot
+
     def _take(self) -> _Snapshot:
-        number = self._snapshot.number + 1
+        self._taken += 1
         try:
             payload = self._file.encode(self.value)
             if not isinstance(payload, bytes):
                 raise TypeError(f"`encode` returned {payload!r}, which is no bytes")
         except Exception as error:  # noqa: BLE001  # for `_keep`, which says so
-            self._snapshot = _Snapshot(number, b"", error)
-        else:
-            self._snapshot = _Snapshot(number, payload)
-        return self._snapshot
+            return _Snapshot(self._taken, b"", error)
+        return _Snapshot(self._taken, payload)
 
     async def _keep(self, snapshot: _Snapshot) -> tuple[StateNotSaved | None, BaseException | None]:
         error: BaseException | None = snapshot.error
