@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from rookery.ring import StateDamaged, StateFile, StateFileError
 from rookery.ring._snapshot import FileLock, Generations, Restored, pack, unpack
 from rookery.ring._state_file import from_json, to_json
+
+FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing can be forked off here")
 
 PAYLOADS = st.binary(max_size=200)
 
@@ -164,6 +167,42 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     first.release()
     first.release()
     FileLock(tmp_path / "state", "the kernel 'b'").release()
+
+
+@FORKS
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_lock_is_given_back_also_where_a_process_was_forked_off(tmp_path: Path) -> None:
+    """That has it too, and goes on for long; when it gives it back, that is of no importance."""
+    held = FileLock(tmp_path / "state", "a")
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(tell)
+        os.read(told, 1)  # until the other process is through, or dead
+        os._exit(0)
+    try:
+        held.release()
+        FileLock(tmp_path / "state", "b").release()
+    finally:
+        os.write(tell, b"!")
+        os.waitpid(pid, 0)
+        os.close(told)
+        os.close(tell)
+
+
+@FORKS
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_was_forked_off_does_not_give_a_lock_back(tmp_path: Path) -> None:
+    """It is its parent's."""
+    held = FileLock(tmp_path / "state", "a")
+    pid = os.fork()
+    if pid == 0:
+        held.release()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with pytest.raises(StateFileError):
+        FileLock(tmp_path / "state", "b")
+    held.release()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing shows the open descriptors")

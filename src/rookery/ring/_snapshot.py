@@ -184,6 +184,7 @@ class FileLock:
             OSError: if the lock's file cannot be made.
         """
         file = path.with_name(f"{path.name}.lock")
+        self._process: Final = os.getpid()
         self._descriptor: int | None = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._descriptor)
@@ -203,7 +204,12 @@ class FileLock:
     def release(self) -> None:
         """Give it back. Idempotent."""
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
+        if descriptor is None:
+            return
+        try:
+            if os.getpid() == self._process:  # a process that was forked off has the lock too, and cannot give it back
+                _unlock(descriptor)
+        finally:
             os.close(descriptor)
 
 
@@ -218,8 +224,14 @@ if sys.platform == "win32":
             raise BlockingIOError(*error.args) from None
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
+
+    def _unlock(descriptor: int) -> None:
+        """Nothing to do: no process is forked off on Windows, and the lock goes when the file is closed."""
 else:
     import fcntl
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing it is not enough where a process was forked off meanwhile
