@@ -67,6 +67,9 @@ def test_strategies_go_by_their_lower_case_names_too(name: str) -> None:
     assert noted.backpressure is ring.BackpressureStrategy[name.upper()]
 
 
+BY_ID = ring.StateFile("state/{kernel_id}")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
@@ -83,7 +86,15 @@ def test_strategies_go_by_their_lower_case_names_too(name: str) -> None:
         ({"backoff": 0.1}, TypeError, r"got 0.1: write `Backoff\(0.1\)`"),
         ({"kernel_id": "k" * 256}, ValueError, "1 to 255 characters"),
         ({"kernel_id": ""}, ValueError, "1 to 255 characters.*got ''"),
-        ({"kernel_id": "a/b"}, ValueError, "without '/', got 'a/b'"),
+        ({"kernel_id": "a/b"}, ValueError, "without '/'.*got 'a/b'"),
+        ({"kernel_id": "."}, ValueError, "not '.' or '..', got '.'"),
+        ({"kernel_id": ".."}, ValueError, "not '.' or '..', got '..'"),
+        ({"kernel_id": "a\\b"}, ValueError, "without '/', backslashes"),
+        ({"kernel_id": "a\0"}, ValueError, "control characters.*got 'a.x00'"),
+        ({"kernel_id": "a\x7f"}, ValueError, "control characters.*got 'a.x7f'"),
+        ({"kernel_id": "a\ud800"}, ValueError, "control characters.*got 'a.ud800'"),
+        ({"kernel_id": "a.Previous", "state": BY_ID}, ValueError, "does not end in .previous, .partial, .lock"),
+        ({"kernel_id": "ä" * 124, "state": BY_ID}, ValueError, "up to 246 bytes long.*got 248 bytes"),
         ({"kernel_id": 3}, ValueError, "got 3"),
         ({"input_type": "Ping"}, TypeError, "write `input_type=Request`"),
         ({"output_type": list[int]}, TypeError, "output_type is a class"),

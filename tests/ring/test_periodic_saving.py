@@ -130,6 +130,61 @@ async def test_no_message_is_half_in_what_is_saved(path: Path) -> None:
     assert [one for one in states if one.get("from") != one.get("to")] == []
 
 
+async def test_no_message_is_half_in_what_is_saved_while_other_tasks_receive(path: Path) -> None:
+    """A kernel with several tasks that receive is saved when none of them is at work."""
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        ctx.state.update(begun=0, done=0)
+
+        async def work() -> None:
+            while not ctx.should_terminate:
+                try:
+                    ping = await ctx.receive(timeout=7)
+                except TimeoutError:
+                    continue
+                ctx.state["begun"] += 1
+                await anyio.sleep(ping.number)
+                ctx.state["done"] += 1
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(work)
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel, state=StateFile(path, every=30))
+        await anyio.sleep(1)
+        await runtime.send("k", Ping(100))
+        await anyio.sleep(99)
+        assert on_disk(path) is None
+        await anyio.sleep(10)
+        await until(lambda: persistence(runtime).saves == 1)
+        assert on_disk(path) == {"begun": 1, "done": 1}
+
+
+async def test_a_task_that_has_ended_has_nothing_in_hand(path: Path) -> None:
+    """Whatever it has received last: the kernel is saved when another one comes back."""
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        async def take_one() -> None:
+            ctx.state["last"] = (await ctx.receive()).number
+
+        while True:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(100):
+                    tasks.start_soon(take_one)
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel, state=StateFile(path, every=30))
+        for number in range(150):
+            await runtime.send("k", Ping(number))
+        await anyio.sleep(31)
+        assert on_disk(path) is None
+        for number in range(50):
+            await runtime.send("k", Ping(number))
+        await until(lambda: persistence(runtime).saves >= 1)
+        assert on_disk(path) == {"last": 49}
+
+
 async def test_a_save_that_fails_is_reported_and_tried_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The kernel works on; the next save is as good as any."""
     async with RingKernelRuntime() as runtime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from rookery import ActorCrashed
+from rookery import ActorCrashed, Restart
 from rookery._core._parking import current_loop
 from rookery.ring import (
     KernelContext,
@@ -70,6 +69,17 @@ def cut_off(path: Path) -> None:
 
 def write_nonsense(path: Path) -> None:
     path.write_bytes(b"nonsense")
+
+
+def natively() -> None:
+    """Only asyncio has a cancellation that pierces shields."""
+    if current_loop().name == "trio":
+        pytest.skip("there is no such cancellation on trio")
+
+
+def block(path: Path) -> None:
+    """Nothing can take the place of a folder."""
+    path.mkdir()
 
 
 def take_away(path: Path, contents: bytes) -> None:
@@ -384,22 +394,21 @@ async def test_a_launch_that_is_cancelled_leaves_nothing_behind(file: StateFile)
 async def test_a_launch_that_is_cancelled_natively_leaves_nothing_behind(
     file: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that was about to take the file gives it back when it has it."""
-    if current_loop().name == "trio":
-        pytest.skip("there is no such cancellation on trio")
+    """It ends when the thread that takes the file is done: whoever comes next can have it, and is alone with it."""
+    natively()
     gate = Gate(monkeypatch, "ftruncate")
     async with RingKernelRuntime() as runtime:
         task = asyncio.ensure_future(runtime.launch("k", counter, state=file))
         await gate.wait_reached()
-        task.cancel()
+        for _ in range(3):
+            task.cancel()
+            await settle()
+            assert not task.done()
+        gate.open.set()
         with pytest.raises(asyncio.CancelledError):
             await task
-        gate.open.set()
-        refused = True
-        while refused:  # until that thread is done
-            with contextlib.suppress(StateFileError):
-                await runtime.launch("k", counter, state=file)
-                refused = False
+        assert runtime.kernel_ids == []
+        await runtime.launch("k", counter, state=file)
 
 
 async def test_a_kernel_without_a_state_file_has_no_state() -> None:
@@ -608,10 +617,144 @@ async def test_what_was_taken_first_is_not_written_last(path: Path, file: StateF
     first = keeper._take()
     keeper.value = {"step": 2}
     second = keeper._take()
-    assert await keeper._keep(second) is None
-    assert await keeper._keep(first) is None
+    assert await keeper._keep(second) == (None, None)
+    assert await keeper._keep(first) == (None, None)
     keeper.close()
     assert (on_disk(path), keeper.statistics().saves) == ({"step": 2}, 1)
+
+
+# ---- cancelled by what pierces shields
+
+
+class Impatient:
+    """A kernel that has its own save cancelled natively while the disk is slow, and ends by that."""
+
+    def __init__(self) -> None:
+        self.began_with: list[Any] = []
+        self.task: asyncio.Task[Any] | None = None
+
+    async def __call__(self, ctx: KernelContext[Any, Any]) -> None:
+        self.began_with.append(dict(ctx.state))
+        if len(self.began_with) == 1:
+            ctx.state["paid"] = 1
+            self.task = asyncio.current_task()
+            try:
+                await ctx.save_state()
+            except asyncio.CancelledError:
+                raise ValueError("it took too long") from None
+        await counter(ctx)
+
+    def cancel(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+
+
+@pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
+async def test_a_save_that_is_cancelled_natively_is_waited_for(
+    path: Path, file: StateFile, monkeypatch: pytest.MonkeyPatch, restart: Restart
+) -> None:
+    """The kernel neither crashes nor lets go of its file while it is written; what comes next begins with that."""
+    natively()
+    gate, kernel = Gate(monkeypatch), Impatient()
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel, state=file, restart=restart)
+        await gate.wait_reached()
+        for _ in range(3):
+            kernel.cancel()
+            await settle()
+        assert kernel.began_with == [{}]
+        with pytest.raises(StateFileError):
+            await runtime.launch("another", counter, state=file)
+        gate.open.set()
+        if restart is Restart.TEMPORARY:
+            while runtime.get_kernel_state("k") is not KernelState.TERMINATED:
+                await checkpoint()
+            await running(runtime, "k", kernel, state=file)
+        await add(runtime, 2)
+        assert kernel.began_with == [{}, {"paid": 1}]
+    assert on_disk(path) == {"paid": 1, "total": 2}
+
+
+async def test_a_last_save_that_is_cancelled_natively_is_reported_all_the_same(
+    path: Path, file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever terminates the kernel is told that its state was not saved, when that is known."""
+    natively()
+    tasks: list[asyncio.Task[Any] | None] = []
+    gate = Gate(monkeypatch)
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        tasks.append(asyncio.current_task())
+        await counter(ctx)
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel, state=file)
+        await add(runtime, 5)
+        end = asyncio.ensure_future(runtime.terminate("k"))
+        await gate.wait_reached()
+        assert tasks[0] is not None
+        tasks[0].cancel()
+        await settle()
+        assert not end.done()
+        block(path)
+        gate.open.set()
+        with pytest.raises(StateNotSaved):
+            await end
+
+
+async def test_what_somebody_else_has_begun_to_save_is_waited_for(
+    path: Path, file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is not the kernel's saves while the kernel crashes, and while it ends: its file is not let go."""
+    contexts: list[KernelContext[Any, Any]] = []
+    began_with: list[Any] = []
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        contexts.append(ctx)
+        began_with.append(dict(ctx.state))
+        await counter(ctx)
+
+    async with RingKernelRuntime() as runtime, anyio.create_task_group() as tasks:
+        await running(runtime, "k", kernel, state=file, restart=Restart.TRANSIENT)
+        await add(runtime, 5)
+        gate = Gate(monkeypatch)
+        tasks.start_soon(contexts[0].save_state)
+        await gate.wait_reached()
+        await runtime.send("k", Ping(13))
+        await settle()
+        assert began_with == [{}]
+        gate.open.set()
+        assert await add(runtime, 1) == 6
+        assert began_with == [{}, {"total": 5}]
+
+
+async def test_a_file_is_not_let_go_while_somebody_else_saves_to_it(
+    path: Path, file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel has crashed for good meanwhile; when the save is done, others can have the file."""
+    contexts: list[KernelContext[Any, Any]] = []
+
+    async def kernel(ctx: KernelContext[Any, Any]) -> None:
+        contexts.append(ctx)
+        await counter(ctx)
+
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "k", kernel, state=file, restart=Restart.TEMPORARY)
+        await add(runtime, 5)
+        gate = Gate(monkeypatch)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(contexts[0].save_state)
+            await gate.wait_reached()
+            await runtime.send("k", Ping(13))
+            while runtime.get_kernel_state("k") is not KernelState.TERMINATED:
+                await checkpoint()
+            with pytest.raises(StateFileError):
+                await runtime.launch("another", counter, state=file)
+            gate.open.set()
+        assert on_disk(path) == {"total": 5}
+        await runtime.launch("another", counter, state=file)
+        with pytest.raises(StateNotSaved, match=r"'k' was not saved.*has ended"):
+            await contexts[0].save_state()
 
 
 # ---- killed

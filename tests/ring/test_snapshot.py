@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rookery.ring import StateDamaged, StateFile, StateFileError
-from rookery.ring._snapshot import FileLock, Generations, Restored, pack, unpack
-from rookery.ring._state_file import from_json, to_json
+from rookery.ring._snapshot import BESIDE, FileLock, Generations, Restored, pack, unpack
+from rookery.ring._state_file import LONGEST_NAME, from_json, to_json
+
+FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing can be forked off here")
 
 PAYLOADS = st.binary(max_size=200)
 
@@ -166,6 +169,42 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     FileLock(tmp_path / "state", "the kernel 'b'").release()
 
 
+@FORKS
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_lock_is_given_back_also_where_a_process_was_forked_off(tmp_path: Path) -> None:
+    """That has it too, and goes on for long; when it gives it back, that is of no importance."""
+    held = FileLock(tmp_path / "state", "a")
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(tell)
+        os.read(told, 1)  # until the other process is through, or dead
+        os._exit(0)
+    try:
+        held.release()
+        FileLock(tmp_path / "state", "b").release()
+    finally:
+        os.write(tell, b"!")
+        os.waitpid(pid, 0)
+        os.close(told)
+        os.close(tell)
+
+
+@FORKS
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_was_forked_off_does_not_give_a_lock_back(tmp_path: Path) -> None:
+    """It is its parent's."""
+    held = FileLock(tmp_path / "state", "a")
+    pid = os.fork()
+    if pid == 0:
+        held.release()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with pytest.raises(StateFileError):
+        FileLock(tmp_path / "state", "b")
+    held.release()
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing shows the open descriptors")
 def test_a_lock_that_cannot_be_had_leaves_no_file_open(tmp_path: Path) -> None:
     """However often it is tried."""
@@ -221,3 +260,27 @@ def test_functions_are_functions() -> None:
 def test_each_kernel_can_have_a_file_of_its_own(tmp_path: Path) -> None:
     """By its id, which is part of the path."""
     assert StateFile(tmp_path / "{kernel_id}.json").of("a b") == tmp_path.resolve() / "a b.json"
+
+
+@pytest.mark.parametrize("end", BESIDE)
+def test_a_state_file_is_not_one_of_those_beside_another(tmp_path: Path, end: str) -> None:
+    """The id of one kernel would make its file another's; also where a link leads there."""
+    with pytest.raises(ValueError, match=f"does not end in .*{end}"):
+        StateFile(tmp_path / "{kernel_id}").of(f"a{end}")
+    (tmp_path / "b").symlink_to(tmp_path / f"a{end}")
+    with pytest.raises(ValueError, match=f"does not end in .*{end}"):
+        StateFile(tmp_path / "{kernel_id}").of("b")
+    StateFile(tmp_path / "{kernel_id}.json").of(f"a{end}")
+
+
+def test_the_longest_name_of_a_state_file_leaves_room_for_those_beside_it(tmp_path: Path) -> None:
+    """Each of them can be made."""
+    file = StateFile(tmp_path / "{kernel_id}")
+    path = file.of("ä" * (LONGEST_NAME // 2))
+    lock, files = FileLock(path, "a"), Generations(path)
+    for payload in (b"1", b"2"):
+        files.write(payload)
+    lock.release()
+    assert unpack(files.previous.read_bytes()) == b"1"
+    with pytest.raises(ValueError, match=f"up to {LONGEST_NAME} bytes"):
+        file.of("ä" * (LONGEST_NAME // 2 + 1))

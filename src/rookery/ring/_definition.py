@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from enum import Enum
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, cast, final
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     KernelFunction: TypeAlias = Callable[[KernelContext[Any, Any]], Awaitable[object]]
 
 LONGEST_ID: Final = 255
-"""Characters of a kernel's id: as many as a file's name may have."""
+"""Characters of a kernel's id. A state file that is named after it has to be shorter, see `StateFile`."""
+
+NOT_IN_ID: Final = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What would make a path of an id, or cannot be shown or written: slashes, control characters, halves of characters."""
 
 LARGEST_QUEUE: Final = 1_000_000
 """Messages that a queue may be told to hold. More would be no bound that anybody's memory feels."""
@@ -84,9 +88,11 @@ def check_id(what: str, value: object, write: str) -> None:
     Raises:
         ValueError: with the range.
     """
-    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_ID or "/" in value:
+    fits = isinstance(value, str) and 1 <= len(value) <= LONGEST_ID
+    if not fits or value in {".", ".."} or NOT_IN_ID.search(str(value)):
         raise ValueError(
-            f"{what} is a string of 1 to {LONGEST_ID} characters without '/', got {brief(value)}: write `{write}`"
+            f"{what} is a string of 1 to {LONGEST_ID} characters without '/', backslashes and control characters, "
+            f"and not '.' or '..', got {brief(value)}: write `{write}`"
         )
 
 
@@ -141,6 +147,8 @@ class KernelDefinition:
 
     def __attrs_post_init__(self) -> None:
         self.actor_options()
+        if self.state is not None:
+            self.state.named(self.kernel_id)
 
     def actor_options(self) -> Options:
         """The same in the core's terms, and by its checks: how the kernel's actor is run."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio
 import attrs
 
-from .._core.context import Context  # noqa: TC001  # the core reads `run_kernel`'s annotation
 from .._core.mailbox import NOTHING, Mailbox
 from .._core.ref import cell_of
 from .._core.spec import child
@@ -16,21 +14,23 @@ from .._core.system import engine_of
 from .._core.waiting import Latch
 from .._model.checks import check_priority
 from .._model.dead_letter import Reason
-from .._model.errors import ActorStopped, AskTimeout, MailboxFull, StopRequested
+from .._model.errors import ActorStopped, AskTimeout, MailboxFull
 from .._model.lifecycle import FINAL, ActorState
 from .._model.messages import DEFAULT_PRIORITY
 from .._model.restart import Restart
 from ._callers import Callers
-from ._context import KernelContext
 from ._definition import BackpressureStrategy, KernelDefinition, wrong_type
 from ._errors import KernelTimeout
 from ._persistence import Keeper
+from ._run import run_kernel, run_stateful_kernel
 from ._state import KernelState, check_transition
 from ._tree import Node
 
 if TYPE_CHECKING:
     from .._core.cell import Cell
+    from .._core.context import Context
     from .._core.system import System
+    from ._context import KernelContext
     from ._errors import StateNotSaved
     from ._telemetry import KernelTelemetry, Meter
 
@@ -168,11 +168,13 @@ class Kernel(Node):
     async def save_last(self) -> None:
         """An incarnation has ended well: save its state. Whoever terminates it is told if that fails, or else the block."""
         assert self.keeper is not None
-        unsaved = await self.keeper.save_reported()
+        unsaved, pierced = await self.keeper.save_reported()
         if unsaved is not None and self._terminators:
             self._unsaved = unsaved
         elif unsaved is not None:
             self.cell.owner.keep_stop_errors(self.cell, [unsaved])
+        if pierced is not None:
+            raise pierced
 
     # ---- its queues, seen from outside
 
@@ -347,41 +349,3 @@ class Kernel(Node):
         if self.leaving or self.parent is None or self.over:
             return f"it was terminated: {again}"
         return f"it is started again with {self.parent.node_id!r}, below which it was launched"
-
-
-async def run_kernel(context: Context[Any], kernel: Kernel) -> None:
-    """The behaviour of every kernel's actor: run its function, paused until it is activated."""
-    await kernel.begin(context)
-    ctx: KernelContext[Any, Any] = KernelContext(context, kernel)
-    kernel.context = ctx
-    try:
-        await kernel.definition.function(ctx)
-    except (StopRequested, ExceptionGroup) as error:
-        if _crashes(error):
-            raise
-    ctx.came_back()
-    kernel.returned = not context.stopping
-
-
-async def run_stateful_kernel(context: Context[Any], kernel: Kernel) -> None:
-    """The same for a kernel with a state. A crash does not save: it may have left the state half changed."""
-    assert kernel.keeper is not None
-    kernel.keeper.begin(context)
-    try:
-        await run_kernel(context, kernel)
-    except BaseException as error:
-        if context.stopping and _is_cancelled(error):  # its time was over
-            await kernel.save_last()
-        raise
-    await kernel.save_last()
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Whether there is nothing to it but a cancellation."""
-    cancelled = anyio.get_cancelled_exc_class()
-    return BaseExceptionGroup("", [error]).split(cancelled)[1] is None
-
-
-def _crashes(error: StopRequested | ExceptionGroup[Exception]) -> bool:
-    """Whether there is more to it than that the kernel was asked to stop."""
-    return isinstance(error, ExceptionGroup) and error.split(StopRequested)[1] is not None

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import logging
 import os
-from threading import Lock
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 import attrs
-from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from .._core._parking import uninterrupted
 from .._core.waiting import Latch
 from .._model.errors import RookeryError
-from ._errors import StateFileError, StateNotSaved
+from ._errors import KernelStateError, StateFileError, StateNotSaved
+from ._hands import Hands
 from ._snapshot import FileLock, Generations, Restored
+from ._thread import OneThread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +65,14 @@ class _Snapshot:
     error: Exception | None = None
 
 
+@attrs.define
+class _Due:
+    """A snapshot that is to be taken when the kernel is at rest."""
+
+    taken: Latch
+    snapshot: _Snapshot | None = None
+
+
 @final
 class Keeper:
     """What keeps the state of one kernel, across its restarts.
@@ -79,14 +89,12 @@ class Keeper:
         self._generations: Final = Generations(file.of(kernel_id))
         self._lock: FileLock | None = None
         self._closed = False
-        self._guard: Final = Lock()  # of these two
-        self._thread: Final = anyio.CapacityLimiter(1)  # not the one that others may keep busy
-        self._turn: Final = Lock()
+        self._thread: Final = OneThread(loop, f"state of {kernel_id}")
         self._restored = Restored()
         self._incarnations = 0
-        self._at_rest = False
-        self._wanted: Latch | None = None  # a snapshot, as soon as it is at rest
-        self._snapshot = _Snapshot(0, b"")
+        self._hands = Hands(loop)
+        self._due: _Due | None = None  # a snapshot, as soon as it is at rest
+        self._taken = 0  # how many snapshots
         self._stored = 0  # the number of the latest snapshot that is on disk,
         self._on_disk: bytes | None = None  # and its bytes
         self._saves = 0
@@ -96,15 +104,16 @@ class Keeper:
     # ---- its life
 
     async def open(self) -> None:
-        """Take the file, and restore the state. If cancelled, nothing changed.
+        """Take the file, and restore the state. If cancelled, nothing changed, and no thread is at it any more.
 
         Raises:
             StateFileError: if somebody else has it, or files cannot be written here.
             StateDamaged: if neither the file nor its predecessor is good.
             Exception: what ``decode`` or ``initial`` raises.
         """
+        await checkpoint()
         try:
-            self._restored = await to_thread.run_sync(self._take_file, limiter=self._thread)
+            self._restored = (await self._thread.call(self._take_file)).result()
             self._on_disk = self._restored.payload
             self.value = self._revived()
         except BaseException:
@@ -120,19 +129,18 @@ class Keeper:
             )
 
     def close(self) -> None:
-        """Let others have the file. Idempotent."""
-        with self._guard:
-            self._closed = True
-            if self._lock is not None:
-                self._lock.release()
+        """Let others have the file, once nothing is written any more. Idempotent."""
+        self._closed = True
+        self._let_go()
 
-    def begin(self, context: Context[Any]) -> None:
+    async def begin(self, context: Context[Any]) -> None:
         """An incarnation begins: the first with what was restored, others with what was saved last."""
+        await self._thread.rest()  # what a task that is not the kernel's has begun to save
         self._incarnations += 1
         if self._incarnations > 1:
             self.value = self._revived()
-        self._at_rest = False
-        self._wanted = None
+        self._hands = Hands(self._loop)
+        self._due = None
         if self._file.is_periodic:
             context.start_soon(self._save_periodically, name=f"{context.name}: saves its state")
 
@@ -150,16 +158,21 @@ class Keeper:
     # ---- between two messages
 
     def rest(self) -> None:
-        """The kernel has come back for the next message: nothing is half done."""
-        self._at_rest = True
-        if self._wanted is not None:
-            self._snapshot = self._take()
-            self._wanted.set()
-            self._wanted = None
+        """The running task has come back for the next message: nothing of the one before is half done."""
+        if not self._file.is_periodic:
+            return
+        self._hands.come_back()
+        due = self._due
+        if due is not None:
+            self._hands.forget_ended()
+            if self._hands.empty:
+                due.snapshot, self._due = self._take(), None
+                due.taken.set()
 
     def work(self) -> None:
         """It is going on."""
-        self._at_rest = False
+        if self._file.is_periodic:
+            self._hands.take()
 
     # ---- saving
 
@@ -169,48 +182,61 @@ class Keeper:
         Raises:
             StateNotSaved: if that fails.
         """
-        error = await self.save_reported()
+        failed, pierced = await self.save_reported()
+        error = pierced or failed
         if error is not None:
             raise error
 
-    async def save_reported(self) -> StateNotSaved | None:
-        """The same; what went wrong is logged, counted and returned."""
+    async def save_reported(self) -> tuple[StateNotSaved | None, BaseException | None]:
+        """The same; what went wrong is logged and counted.
+
+        Returns:
+            What went wrong, and what pierced the wait: it is to be raised by the caller.
+        """
         return await self._keep(self._take())
 
     @uninterrupted
     async def _save_periodically(self) -> None:
         while True:
             await anyio.sleep(self._file.every)
-            if self._at_rest:
-                self._snapshot = self._take()
-            else:
-                self._wanted = Latch(self._loop)
-                await self._wanted.wait()
-            await self._keep(self._snapshot)
+            _, pierced = await self._keep(await self._take_at_rest())
+            if pierced is not None:
+                raise pierced
+
+    async def _take_at_rest(self) -> _Snapshot:
+        if self._hands.empty:
+            return self._take()
+        due = self._due = _Due(Latch(self._loop))
+        await due.taken.wait()
+        assert due.snapshot is not None
+        return due.snapshot
 
     def _take(self) -> _Snapshot:
-        number = self._snapshot.number + 1
+        self._taken += 1
         try:
             payload = self._file.encode(self.value)
             if not isinstance(payload, bytes):
                 raise TypeError(f"`encode` returned {payload!r}, which is no bytes")
         except Exception as error:  # noqa: BLE001  # for `_keep`, which says so
-            self._snapshot = _Snapshot(number, b"", error)
-        else:
-            self._snapshot = _Snapshot(number, payload)
-        return self._snapshot
+            return _Snapshot(self._taken, b"", error)
+        return _Snapshot(self._taken, payload)
 
-    async def _keep(self, snapshot: _Snapshot) -> StateNotSaved | None:
-        try:
-            if snapshot.error is not None:
-                raise snapshot.error
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._store, snapshot, limiter=self._thread)
-        except Exception as error:  # noqa: BLE001  # reported, and returned to who wants to know
-            return self._report(error)
-        return None
+    async def _keep(self, snapshot: _Snapshot) -> tuple[StateNotSaved | None, BaseException | None]:
+        error: BaseException | None = snapshot.error
+        pierced = None
+        if self._closed:
+            error = KernelStateError("the kernel has ended, and others may have the file: save before it returns")
+        if error is None:
+            call = await self._thread.call(partial(self._store, snapshot))
+            error, pierced = call.error, call.pierced
+            self._let_go()
+        return (None if error is None else self._report(error)), pierced
 
-    def _report(self, error: Exception) -> StateNotSaved:
+    def _let_go(self) -> None:
+        if self._closed and self._lock is not None and not self._thread.busy:
+            self._lock.release()
+
+    def _report(self, error: BaseException) -> StateNotSaved:
         path = self._generations.path
         failed = StateNotSaved(f"the state of the kernel {self._kernel_id!r} was not saved to {path}: {error}")
         failed.__cause__ = error
@@ -225,11 +251,7 @@ class Keeper:
         path = self._generations.path
         holder = f"the kernel {self._kernel_id!r} (process {os.getpid()})"
         try:
-            lock = FileLock(path, holder)
-            with self._guard:
-                self._lock = lock
-                if self._closed:  # a native cancellation has left this thread behind
-                    lock.release()
+            self._lock = FileLock(path, holder)
             self._generations.probe()
             return self._generations.read()
         except OSError as error:
@@ -241,14 +263,13 @@ class Keeper:
             ) from error
 
     def _store(self, snapshot: _Snapshot) -> None:
-        with self._turn:  # a native cancellation leaves a thread behind that is still writing
-            if snapshot.number < self._stored:
-                return  # it waited while a later one was taken and written
-            if snapshot.payload != self._on_disk:
-                self._generations.write(snapshot.payload)
-                self._on_disk = snapshot.payload
-                self._saves += 1
-            self._stored = snapshot.number
+        if snapshot.number < self._stored:
+            return  # it waited while a later one was taken and written
+        if snapshot.payload != self._on_disk:
+            self._generations.write(snapshot.payload)
+            self._on_disk = snapshot.payload
+            self._saves += 1
+        self._stored = snapshot.number
 
     def _revived(self) -> Any:
         return self._file.initial() if self._on_disk is None else self._file.decode(self._on_disk)

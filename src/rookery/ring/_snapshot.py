@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 MAGIC: Final = b"rookery-state"
 VERSION: Final = b"1"
 
+PREVIOUS: Final = ".previous"
+PARTIAL: Final = ".partial"
+LOCK: Final = ".lock"
+BESIDE: Final = (PREVIOUS, PARTIAL, LOCK)
+"""What the names of the files beside a state file end in."""
+
 
 def pack(payload: bytes) -> bytes:
     """The contents of a file."""
@@ -89,8 +95,8 @@ class Generations:
 
     def __init__(self, path: Path) -> None:
         self.path: Final = path
-        self.previous: Final = path.with_name(f"{path.name}.previous")
-        self._partial: Final = path.with_name(f"{path.name}.partial")
+        self.previous: Final = path.with_name(f"{path.name}{PREVIOUS}")
+        self._partial: Final = path.with_name(f"{path.name}{PARTIAL}")
         self._good = False  # what is in `path`, so that it may take the place of the previous one
 
     def probe(self) -> None:
@@ -183,7 +189,8 @@ class FileLock:
             StateFileError: naming who has it, and who wants it.
             OSError: if the lock's file cannot be made.
         """
-        file = path.with_name(f"{path.name}.lock")
+        file = path.with_name(f"{path.name}{LOCK}")
+        self._process: Final = os.getpid()
         self._descriptor: int | None = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(self._descriptor)
@@ -203,7 +210,12 @@ class FileLock:
     def release(self) -> None:
         """Give it back. Idempotent."""
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
+        if descriptor is None:
+            return
+        try:
+            if os.getpid() == self._process:  # a process that was forked off has the lock too, and cannot give it back
+                _unlock(descriptor)
+        finally:
             os.close(descriptor)
 
 
@@ -218,8 +230,14 @@ if sys.platform == "win32":
             raise BlockingIOError(*error.args) from None
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
+
+    def _unlock(descriptor: int) -> None:
+        """Nothing to do: no process is forked off on Windows, and the lock goes when the file is closed."""
 else:
     import fcntl
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing it is not enough where a process was forked off meanwhile

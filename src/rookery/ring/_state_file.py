@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
+from ._snapshot import BESIDE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attrs import Attribute
+
+LONGEST_NAME: Final = 255 - max(map(len, BESIDE))
+"""Bytes of a state file's name: those beside it have to have names as well, and file systems take 255 bytes."""
 
 HOW_TO_WRITE: Final = 'write `@ring_kernel(..., state=StateFile("state/{kernel_id}.json", every=30))`'
 
@@ -48,6 +53,22 @@ def _path(value: str | os.PathLike[str]) -> str:
     return text
 
 
+def _check_name(path: Path) -> Path:
+    """Refuse a file that would be one of those beside another, or could have none beside it."""
+    if path.name.lower().endswith(BESIDE):
+        raise ValueError(
+            f"a state file's name does not end in {', '.join(BESIDE)}, which are the names of files beside it, got "
+            f"{str(path)!r}: {HOW_TO_WRITE}"
+        )
+    length = len(os.fsencode(path.name))
+    if length > LONGEST_NAME:
+        raise ValueError(
+            f"a state file's name is up to {LONGEST_NAME} bytes long, because those beside it have longer ones, got "
+            f"{length} bytes, {path.name!r}: {HOW_TO_WRITE}"
+        )
+    return path
+
+
 def _interval(_: object, __: Attribute[float], value: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
         raise ValueError(
@@ -80,7 +101,8 @@ class StateFile:
 
     Raises:
         TypeError: for functions that are none.
-        ValueError: for a path without a name, or an interval that is not positive.
+        ValueError: for a path without a name, an interval that is not positive, and, where it is given to a kernel, a
+            name that is longer than 246 bytes or ends in ``.previous``, ``.partial`` or ``.lock``.
 
     Example:
         >>> @ring_kernel(kernel_id="counter", state=StateFile("state/{kernel_id}.json", every=5))
@@ -103,7 +125,15 @@ class StateFile:
 
     def of(self, kernel_id: str) -> Path:
         """The file of one kernel."""
-        return Path(self.path.replace("{kernel_id}", kernel_id)).resolve()
+        return _check_name(self.named(kernel_id).resolve())
+
+    def named(self, kernel_id: str) -> Path:
+        """The same, as it was given.
+
+        Raises:
+            ValueError: for a name that no state file can have.
+        """
+        return _check_name(Path(self.path.replace("{kernel_id}", kernel_id)))
 
 
 def state_file(_: object, __: Attribute[StateFile | None], value: StateFile | None) -> None:
