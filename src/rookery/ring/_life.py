@@ -15,6 +15,7 @@ from .._model.strategy import Strategy
 from ._block import Block
 from ._decorator import definition_of
 from ._definition import check_id
+from ._errors import StateNotSaved
 from ._kernel import Kernel
 from ._registry import registered
 from ._telemetry import Meter
@@ -171,7 +172,9 @@ class Life(Block):
 
         Raises:
             KernelStateError: if it was not launched.
-            StateNotSaved: if its state could not be saved at its end. It has ended all the same.
+            StateNotSaved: if its state could not be saved at its end, or that of a kernel below it. All of them have
+                ended all the same.
+            ExceptionGroup: of `StateNotSaved`, if there are several.
             StopFromWithin: if the kernel itself calls it: a kernel ends by returning.
             TypeError: for a timeout that is no number.
             UnknownKernel: if there is none.
@@ -199,9 +202,19 @@ class Life(Block):
         kernels = [kernel for kernel in self._kernels if not kernel.over]
         for kernel in kernels:
             kernel.cell.refuse_from_within()
+        unsaved: list[Exception] = []
+
+        async def end(kernel: Kernel) -> None:
+            try:
+                await kernel.terminate(timeout)
+            except (StateNotSaved, ExceptionGroup) as error:  # the others are waited for
+                unsaved.append(error)
+
         async with anyio.create_task_group() as tasks:
             for kernel in reversed(kernels):
-                tasks.start_soon(kernel.terminate, timeout)
+                tasks.start_soon(end, kernel)
+        if unsaved:
+            raise ExceptionGroup("states were not saved when all kernels were terminated", unsaved)
 
     @asynccontextmanager
     async def kernel_scope(
@@ -228,7 +241,7 @@ class Life(Block):
         Raises:
             KernelStateError, UnknownKernel, AmbiguousKernel, ActorStopped, StateFileError, StateDamaged, TypeError,
                 ValueError: as `launch`.
-            StateNotSaved: at its end, as `terminate`.
+            StateNotSaved, ExceptionGroup: at its end, as `terminate`.
 
         Example:
             >>> async with runtime.kernel_scope("echo", echo):
