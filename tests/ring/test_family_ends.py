@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from rookery import ActorStopped
-from rookery.ring import KernelContext, RingKernelRuntime, StateFile, StateNotSaved
+from rookery import ActorStopped, Backoff, Reason, Strategy
+from rookery.ring import KernelContext, KernelState, RingKernelRuntime, StateFile, StateNotSaved
 from support import settle
 
 from .support import Ping, running, silent
@@ -186,3 +186,66 @@ async def test_a_parent_that_crashes_is_counted_without_what_its_children_make_o
         assert (child.error_count, str(child.last_error)) == (1, "child")
         assert runtime.active_kernels == ["top", "child"]
         await runtime.terminate("child")
+
+
+# ---- launches that come to nothing
+
+
+async def test_a_launch_that_is_refused_leaves_what_was_there() -> None:
+    """The terminated kernel of that id, its state, and what it sent; which a launch that succeeds takes the place of."""
+
+    async def says(ctx: KernelContext[Any, Any]) -> None:
+        await ctx.send("left")
+        await ctx.send("right")
+        await silent(ctx)
+
+    patient = Patient()
+    async with RingKernelRuntime() as runtime, anyio.create_task_group() as tasks:
+        await running(runtime, "ending", patient)
+        await running(runtime, "k", says)
+        await settle()
+        await runtime.terminate("k")
+        tasks.start_soon(runtime.terminate, "ending")
+        await settle()
+        try:
+            with pytest.raises(ActorStopped):
+                await runtime.launch("k", says, parent="ending")
+            assert runtime.get_kernel_state("k") is KernelState.TERMINATED
+            assert await runtime.receive("k") == "left"
+        finally:
+            patient.may_end.set()
+        await runtime.launch("k", silent)
+        assert [(one.message, one.reason) for one in runtime.dead_letters.recent] == [("right", Reason.UNREAD)]
+
+
+@pytest.mark.parametrize("ender", ["kernel", "group"])
+@pytest.mark.parametrize("what", ["kernel", "group"])
+async def test_a_launch_that_is_overtaken_by_a_termination_says_so(ender: str, what: str) -> None:
+    """It waits for its turn in a group that is being restarted, and is ended there."""
+
+    async def crashes(ctx: KernelContext[Any, Any]) -> None:
+        await ctx.receive()
+        raise ValueError
+
+    told: list[str] = []
+    async with RingKernelRuntime() as runtime, anyio.create_task_group() as tasks:
+        await runtime.supervise("the group", strategy=Strategy.ONE_FOR_ALL)
+        await running(runtime, "a", crashes, parent="the group", backoff=Backoff(initial=1000, maximum=1000))
+        await runtime.send("a", Ping())
+        await settle()
+
+        async def launch() -> None:
+            with pytest.raises(ActorStopped, match=r"^'new' was ended before it had started: ") as caught:
+                await (
+                    runtime.launch("new", silent, parent="the group")
+                    if what == "kernel"
+                    else runtime.supervise("new", parent="the group")
+                )
+            told.append(str(caught.value))
+
+        tasks.start_soon(launch)
+        await settle()
+        assert told == []
+        await runtime.terminate("new" if ender == "kernel" else "the group")
+        await settle()
+        assert len(told) == 1

@@ -17,7 +17,7 @@ from .._core.context import Context, incarnation_of
 from .._core.instruments import Instrument
 from .._core.ref import cell_of
 from .._core.spec import child
-from .._model.errors import ActorStopped
+from .._model.errors import ActorStopped, StartFailed
 from .._model.lifecycle import FINAL
 
 if TYPE_CHECKING:
@@ -67,16 +67,24 @@ class Node(ABC):
         return cell
 
     async def spawn(self, system: System) -> None:
-        """Start its actor where it belongs, and wait until it runs. If cancelled, or refused, it has ended."""
+        """Start its actor where it belongs, and wait until it runs. If cancelled, or refused, it has ended.
+
+        Raises:
+            ActorStopped: if it cannot start, or was ended before it had.
+        """
         try:
             if self.parent is None:
                 await system.spawn(self.spec)
             else:
                 await self.parent._have(self)
-        except BaseException:
+        except BaseException as error:
             self.leaving = True
             if cell_of(self.spec.ref) is None or self.cell.state in FINAL:
                 self.finish()
+            if isinstance(error, StartFailed) and isinstance(error.__cause__, ActorStopped):
+                raise ActorStopped(
+                    f"{self.node_id!r} was ended before it had started: somebody terminated it, or what it was launched below"
+                ) from error
             raise
 
     async def terminate(self, timeout: float) -> None:
