@@ -205,18 +205,11 @@ class Life(Block):
         for kernel in kernels:
             kernel.cell.refuse_from_within()
         unsaved: list[Exception] = []
-
-        async def end(kernel: Kernel) -> None:
-            try:
-                await kernel.terminate(timeout)
-            except (StateNotSaved, ExceptionGroup) as error:  # the others are waited for
-                unsaved.append(error)
-
         async with anyio.create_task_group() as tasks:
             for kernel in reversed(kernels):
-                tasks.start_soon(end, kernel)
+                tasks.start_soon(_terminate, kernel, timeout, unsaved)
         if unsaved:
-            raise ExceptionGroup("states were not saved when all kernels were terminated", unsaved)
+            raise ExceptionGroup("the states of kernels were not saved at their end", unsaved)
 
     @asynccontextmanager
     async def kernel_scope(
@@ -257,6 +250,14 @@ class Life(Block):
         finally:
             with anyio.CancelScope(shield=True):
                 await kernel.terminate(5.0)
+
+
+async def _terminate(kernel: Kernel, timeout: float, unsaved: list[Exception]) -> None:
+    """End one of several: that its state was not saved, or others below it, is no reason not to wait for the others."""
+    try:
+        await kernel.terminate(timeout)
+    except* StateNotSaved as errors:
+        unsaved.extend(errors.exceptions)
 
 
 def _check_grace(timeout: float) -> None:

@@ -110,7 +110,7 @@ class Node(ABC):
         if len(self._unsaved) == 1:
             raise self._unsaved[0]
         if self._unsaved:
-            raise ExceptionGroup(f"states were not saved when {self.node_id!r} was terminated", self._unsaved)
+            raise ExceptionGroup("the states of kernels were not saved at their end", self._unsaved)
 
     # ---- for its actor
 
