@@ -12,10 +12,12 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from rookery import Actor, Context, open_system
 from rookery._core import held_loop
+from rookery._core._parking import current_loop
 from rookery._core.held_loop import HeldLoop, look
 from support import settle
 
@@ -64,6 +66,13 @@ def watchers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.endswith("watches the event loop")]
 
 
+def joined(watch: HeldLoop) -> None:
+    """It has ended."""
+    watch.end()
+    for thread in watchers():
+        thread.join()
+
+
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
@@ -105,6 +114,24 @@ async def test_a_further_task_of_an_actor_is_that_actor(log: Log) -> None:
         await system.spawn(starter, name="starter")
         await settle()
     assert [record.actor for record in log.reports] == ["/starter"]
+
+
+async def test_a_task_group_of_an_actors_own_is_that_actor(log: Log, anyio_backend_name: str) -> None:
+    """It is known who opened it, but not what for. uvloop's tasks do not say whose they are."""
+
+    async def work() -> None:
+        log.hold()
+
+    async def grouped(ctx: Context[Any]) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+        await ctx.wait_stopping()
+
+    async with open_system(debug=True) as system:
+        await system.spawn(grouped, name="grouped")
+        await settle()
+    known = anyio_backend_name == "trio" or type(asyncio.get_running_loop()).__module__ != "uvloop"
+    assert [(record.actor, record.in_hand) for record in log.reports] == [("/grouped" if known else None, None)]
 
 
 async def test_a_method_of_an_actor_is_that_actor(log: Log) -> None:
@@ -160,8 +187,8 @@ def test_a_loop_that_answers_is_not_reported(log: Log, monkeypatch: pytest.Monke
     watch.open()
     while watchers():
         pass  # until the loop says that it is closed
-    watch.close()
-    assert (answers, log.reports) == (4, [])
+    joined(watch)
+    assert (answers, log.reports) == (5, [])  # the last one says that the thread has ended
 
 
 async def test_without_the_debug_mode_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +196,7 @@ async def test_without_the_debug_mode_there_is_no_thread(monkeypatch: pytest.Mon
     monkeypatch.delenv("ROOKERY_DEBUG", raising=False)
     for value, debug, threads in (
         (None, None, 0), ("", None, 0), ("0", None, 0), ("1", None, 1), ("1", False, 0), ("0", True, 1),
+        ("false", None, 0), ("No", None, 0), (" OFF ", None, 0), ("true", None, 1), ("on", None, 1),
     ):  # fmt: skip
         if value is not None:
             monkeypatch.setenv("ROOKERY_DEBUG", value)
@@ -214,6 +242,9 @@ def test_a_loop_whose_thread_is_gone_is_not_reported(log: Log) -> None:
         def call_from_thread(self, fn: Any) -> bool:
             return True
 
+        def is_running(self) -> bool:
+            return True
+
         @property
         def thread(self) -> int:
             looked.set()
@@ -223,8 +254,70 @@ def test_a_loop_whose_thread_is_gone_is_not_reported(log: Log) -> None:
     watch = HeldLoop(loop, "test")
     watch.open()
     looked.wait()
-    watch.close()
+    joined(watch)
     assert log.reports == []
+
+
+class Mute:
+    """A loop that answers nothing, and is closed once it was asked three times. The thread of the test is its own."""
+
+    def __init__(self, *running: bool) -> None:
+        self.thread = threading.get_ident()
+        self.over = threading.Event()
+        self._running = [*running]
+        self._asked = 0
+
+    def call_from_thread(self, fn: Any) -> bool:
+        self._asked += 1
+        if self._asked == 3:
+            self.over.set()
+        return self._asked < 3
+
+    def is_running(self) -> bool:
+        return self._running.pop(0) if len(self._running) > 1 else self._running[0]
+
+
+@pytest.mark.parametrize(
+    ("running", "told"),
+    [([False], []), ([True, False], []), ([True], ["and is still held by"])],
+    ids=["never ran", "stopped", "held to its end"],
+)
+def test_a_loop_that_never_answers_does_not_keep_the_thread(
+    log: Log, monkeypatch: pytest.MonkeyPatch, running: list[bool], told: list[str]
+) -> None:
+    """One that does not run, between two calls of ``run_until_complete``, is held by nobody, wherever its thread is."""
+    monkeypatch.setattr(held_loop, "HELD_AFTER", 0.01)
+    monkeypatch.setattr(held_loop, "STILL_HELD", 0.01)
+    loop: Any = Mute(*running)
+    HeldLoop(loop, "test").open()
+    self = log
+    self.wait_there(loop.over)
+    for thread in watchers():
+        thread.join()
+    assert log.looked.is_set() == running[0]
+    assert [text in record.getMessage() for record, text in zip(log.reports, told, strict=True)] == [True] * len(told)
+
+
+async def test_whoever_is_told_may_need_the_loop(log: Log) -> None:
+    """The end of the block waits for the report, and leaves the loop to others meanwhile."""
+    loop = current_loop()
+    answered: list[bool] = []
+
+    class Asks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "did not come round" in record.getMessage() and not answered:
+                answer = threading.Event()
+                loop.call_from_thread(answer.set)
+                answered.append(answer.wait(30))
+
+    handler, logger = Asks(), logging.getLogger("rookery.debug")
+    logger.addHandler(handler)
+    try:
+        async with open_system(debug=True):
+            log.hold()
+    finally:
+        logger.removeHandler(handler)
+    assert answered == [True]
 
 
 def test_a_loop_that_is_closed_under_its_system_ends_the_thread() -> None:

@@ -19,7 +19,7 @@ from rookery.ring._callers import SETTLED, Callers
 from stepped import Backend, jumping
 from support import settle
 
-from .support import Ping, Pong, running, silent
+from .support import Ping, Pong, echo, running, silent
 
 CALLERS = 4
 
@@ -340,3 +340,15 @@ async def test_kernels_that_wait_for_each_other_in_a_circle_are_told() -> None:
         await runtime.send("k", Ping())
         await settle()
     assert len(told) == 1
+
+
+async def test_a_request_is_one_for_ever() -> None:
+    """Sent once more, nobody is told of its reply, which is a dead letter; `receive` has those of other messages."""
+    async with RingKernelRuntime() as runtime:
+        await running(runtime, "echo", echo)
+        request = Ping(1)
+        await runtime.send_and_receive("echo", request)
+        await runtime.send("echo", request)
+        await runtime.send("echo", Ping(2))
+        assert (await runtime.receive("echo")).number == 2
+        assert [letter.message.number for letter in runtime.dead_letters.recent] == [1]

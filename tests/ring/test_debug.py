@@ -52,3 +52,9 @@ async def test_a_kernel_that_holds_the_loop_is_reported(seen: Seen) -> None:
         await runtime.send("miner", Ping())
         await settle()
     assert seen.reported >= {"/miner Ping WARNING"}
+
+
+def test_debug_is_checked_where_it_is_written() -> None:
+    """Not at the block."""
+    with pytest.raises(TypeError, match="debug is True, False, or None"):
+        RingKernelRuntime(debug="no")  # type: ignore[arg-type]

@@ -221,3 +221,9 @@ async def test_the_two_queues_may_differ_in_size() -> None:
 
         await runtime.launch("l", talks, queue_size=5, output_queue_size=1, backpressure="reject")
         assert await runtime.receive("l") == Pong(1)
+
+
+def test_auto_register_is_a_boolean() -> None:
+    """A string would not be what it seems."""
+    with pytest.raises(TypeError, match="auto_register is True or False, got 'no': write"):
+        ring.ring_kernel(kernel_id="k", auto_register="no")  # type: ignore[call-overload]

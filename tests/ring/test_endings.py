@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
@@ -236,3 +237,51 @@ async def test_a_second_kernel_under_the_id_of_a_running_one_is_refused() -> Non
         ):
             await runtime.launch("k", another)
         assert runtime.kernel_ids == ["k"]
+
+
+@pytest.mark.parametrize("parent", ["kernel", "group"])
+@pytest.mark.parametrize(
+    ("timeout", "ended"),
+    [
+        (1, ["b is cancelled at 1", "a is cancelled at 1"]),
+        (5, ["b ends at 3", "a is cancelled at 5"]),
+        (math.inf, ["b ends at 3", "a ends at 6"]),
+    ],
+)
+async def test_the_time_to_end_in_is_that_of_all_that_is_below_together(
+    parent: str, timeout: float, ended: list[str]
+) -> None:
+    """One after another, the latest first; none has more than five seconds."""
+    log: list[str] = []
+
+    async def slow(ctx: KernelContext[Any, Any]) -> None:
+        try:
+            await ctx.receive()
+        finally:
+            how = "is cancelled"
+            try:
+                await anyio.sleep(3)
+                how = "ends"
+            finally:
+                log.append(f"{ctx.kernel_id} {how} at {anyio.current_time() - began:g}")
+
+    async def deaf(ctx: KernelContext[Any, Any]) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append(f"{ctx.kernel_id} is cancelled after {anyio.current_time() - began:g}")
+
+    async with RingKernelRuntime() as runtime:
+        await (runtime.supervise("top") if parent == "group" else running(runtime, "top", ends))
+        for child in "ab":
+            await running(runtime, child, slow, parent="top")
+        await settle()
+        began = anyio.current_time()
+        await runtime.terminate("top", timeout)
+        assert log == ended
+        log.clear()
+        await runtime.supervise("next")
+        await running(runtime, "deaf", deaf, parent="next")
+        began = anyio.current_time()
+        await runtime.terminate("next", math.inf)
+        assert log == ["deaf is cancelled after 5"]

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from rookery import ActorStopped, Intensity, Reason, Restart, RestartIntensityExceeded, StopFromWithin, Strategy
-from rookery.ring import KernelContext, KernelState, KernelStateError, RingKernelRuntime, UnknownKernel
+from rookery.ring import KernelContext, KernelState, KernelStateError, RingKernelRuntime, UnknownKernel, ring_kernel
 from support import settle
 
 from .support import Ping, Pong, echo, running, silent
@@ -233,6 +233,30 @@ async def test_ids_of_groups_and_kernels_are_one_set() -> None:
 
 
 # ---- kernels below kernels
+
+
+async def test_what_is_done_to_kernels_cannot_be_done_to_a_group() -> None:
+    """It says that it is one, also if a kernel is registered under its id."""
+
+    @ring_kernel(kernel_id="a group of this test")
+    async def registered(ctx: KernelContext[Any, Any]) -> None:
+        await silent(ctx)
+
+    async with RingKernelRuntime() as runtime:
+        for group in ("group", "a group of this test"):
+            await runtime.supervise(group)
+            for call in (
+                lambda: runtime.send(group, Ping()),  # noqa: B023  # called at once
+                lambda: runtime.receive(group),  # noqa: B023
+                lambda: runtime.activate(group),  # noqa: B023
+                lambda: runtime.deactivate(group),  # noqa: B023
+            ):
+                with pytest.raises(UnknownKernel, match=r"'.*group.*' is a group of kernels, which has no queues"):
+                    await call()
+            with pytest.raises(UnknownKernel, match="is a group of kernels"):
+                runtime.get_kernel_state(group)
+            await runtime.terminate(group)
+        assert runtime.get_kernel_state("a group of this test") is KernelState.CREATED
 
 
 async def test_a_kernel_ends_before_the_one_it_was_launched_below() -> None:

@@ -170,6 +170,13 @@ class Loop(Protocol):
         """
         ...
 
+    def is_running(self) -> bool:
+        """Whether its tasks run at present; of an asyncio loop not between two ``run_until_complete``. From any thread.
+
+        Of a trio run that has ended only `call_from_thread` knows it.
+        """
+        ...
+
 
 @final
 class _NoWait:
@@ -270,6 +277,9 @@ class TrioLoop:
             self._token.run_sync_soon(fn)
         except trio.RunFinishedError:
             return False
+        return True
+
+    def is_running(self) -> bool:
         return True
 
 
@@ -426,6 +436,9 @@ class AsyncioLoop:
         except RuntimeError:  # the loop is closed
             return False
         return True
+
+    def is_running(self) -> bool:
+        return self._loop.is_running()
 
 
 seen_through: Final[ContextVar[Callable[[Loop], Loop] | None]] = ContextVar("seen_through", default=None)

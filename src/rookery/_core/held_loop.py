@@ -6,28 +6,35 @@ can tell. A thread can: it asks the loop to answer, and if no answer comes it lo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 import time
 import traceback
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
 from .._model.wording import brief
 from .incarnation import Incarnation
+from .waiting import Latch
+from .within import within_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
     from ._parking import Loop
+    from .cell import Cell
 
 logger = logging.getLogger("rookery.debug")
 
 ENVIRONMENT: Final = "ROOKERY_DEBUG"
+
+NO: Final = frozenset({"", "0", "false", "no", "off"})
+"""What it says to have the debug mode off."""
 
 HELD_AFTER: Final = 0.1
 """Seconds without an answer after which the loop counts as held. As many pass between two questions."""
@@ -41,15 +48,21 @@ TASKS: Final[tuple[CodeType, ...]] = (
 )
 """What an actor's tasks run, its main one and further ones."""
 
+RUN_CALLBACK: Final[CodeType] = asyncio.Handle._run.__code__
+"""What asyncio's own loop runs a step of a task in; uvloop has no Python code there."""
+
+RUN_TASKS: Final = ("trio._core._run", "unrolled_run")
+"""The same of trio."""
+
 
 def debug_is_on(debug: bool | None) -> bool:
-    """What ``debug`` says, or the environment if it says nothing: ``ROOKERY_DEBUG=1``.
+    """What ``debug`` says, or the environment if it says nothing: ``ROOKERY_DEBUG=1``, and anything but a no.
 
     Raises:
         TypeError: for anything but a boolean and None.
     """
     if debug is None:
-        return os.environ.get(ENVIRONMENT, "") not in {"", "0"}
+        return os.environ.get(ENVIRONMENT, "").strip().lower() not in NO
     if not isinstance(debug, bool):
         raise TypeError(
             f"debug is True, False, or None for what the environment says in {ENVIRONMENT}, got {brief(debug)}: write "
@@ -64,8 +77,8 @@ class Sight:
     """Where the loop's thread stood at one moment.
 
     Attributes:
-        actor: The path of the actor whose task ran; None if it was nobody's.
-        in_hand: The type of the message that it was working on, by name.
+        actor: The path of the actor whose task ran, or a task that was started from there; None if it was nobody's.
+        in_hand: The type of the message that it was working on, by name, if it was a task of its own.
         stack: The lines, the outermost first: of the actor's own code if it was one.
     """
 
@@ -92,8 +105,24 @@ def look(thread: int) -> Sight | None:
         if isinstance(incarnation, Incarnation):
             in_hand = None if incarnation.in_hand is None else incarnation.in_hand.__name__
             return Sight(incarnation.cell.path, in_hand, _lines(frames[:-1] or [*frames, (frame, frame.f_lineno)]))
+        started_by = _started_by(frame)
+        if started_by is not None:
+            return Sight(started_by.path, None, _lines(frames))
         frames.append((frame, frame.f_lineno))
     return Sight(None, None, _lines(frames))
+
+
+def _started_by(frame: FrameType) -> Cell | None:
+    """Whose task it was started from, what the event loop runs in this frame; None if nobody's, or it is no such frame."""
+    code = frame.f_code
+    if code is RUN_CALLBACK:
+        context: Any = frame.f_locals["self"]._context
+    elif (frame.f_globals.get("__name__"), code.co_name) == RUN_TASKS:
+        context = getattr(frame.f_locals.get("task"), "context", {})
+    else:
+        return None
+    cell: Cell | None = context.get(within_actor)
+    return cell
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -110,9 +139,9 @@ def _lines(frames: list[tuple[FrameType, int]]) -> traceback.StackSummary:
 class HeldLoop:
     """A thread that watches one loop from `open` to `close`.
 
-    It knows the loop and nothing else, keeps no interpreter alive, and ends by itself when the loop is closed. Ten
-    times a second it wakes the loop for a moment, which is what the debug mode costs. It looks once or twice at each
-    time that the loop is held: where many tasks keep it busy together, that is one of them.
+    It knows the loop and nothing else, keeps no interpreter alive, and ends by itself within seconds after the loop is
+    closed. Ten times a second it wakes the loop for a moment, which is what the debug mode costs. It looks once or twice
+    at each time that the loop is held: where many tasks keep it busy together, that is one of them.
     """
 
     def __init__(self, loop: Loop, system: str, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -121,19 +150,38 @@ class HeldLoop:
         self._clock: Final = clock
         self._closed: Final = Event()
         self._answered = Event()
-        self._thread: Final = Thread(target=self._watch, name=f"{system} debug: watches the event loop", daemon=True)
+        self._down: Final = Latch(loop)
+        self._thread: Final = Thread(target=self._run, name=f"{system} debug: watches the event loop", daemon=True)
 
     def open(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End, and wait for the thread: it has reported what there was."""
+    async def close(self) -> BaseException | None:
+        """End, and wait for the thread, whatever comes: it has reported what there was.
+
+        The loop goes on meanwhile, which those to whom it reports may need.
+
+        Returns:
+            What came, as of `Latch.outlast`.
+        """
+        self.end()
+        pierced = await self._down.outlast()
+        self._thread.join()
+        return pierced
+
+    def end(self) -> None:
+        """Have the thread end, and do not wait for it."""
         self._closed.set()
         self._answered.set()
-        self._thread.join()
 
     # ---- in the thread
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            self._loop.call_from_thread(self._down.set)
 
     def _watch(self) -> None:
         while not self._closed.wait(HELD_AFTER):
@@ -143,18 +191,33 @@ class HeldLoop:
                 return
             if not answered.wait(HELD_AFTER):
                 self._report_held(answered, asked)
+                self._outlast(answered)
+
+    def _outlast(self, answered: Event) -> None:
+        """Wait for the answer, unless none will ever come: then the next question is the last."""
+        while not answered.wait(STILL_HELD):
+            if not self._loop.call_from_thread(answered.set):
+                return
+
+    def _look(self) -> Sight | None:
+        """Where the loop stands; None if it just does not run."""
+        return look(self._loop.thread) if self._loop.is_running() else None
 
     def _report_held(self, answered: Event, asked: float) -> None:
-        sight = look(self._loop.thread)
+        sight = self._look()
         if sight is None:
             return
         looked = self._clock() - asked
         self._report(logging.DEBUG, looked, "has not come round for %.2f s and is held by %s", sight)
         if not answered.wait(STILL_HELD):
-            now = look(self._loop.thread) or sight
+            now = self._look()
+            if now is None:
+                return
             seconds = self._clock() - asked
             self._report(logging.WARNING, seconds, "has not come round for %.2f s and is still held by %s", now)
-            answered.wait()
+            self._outlast(answered)
+        if not answered.is_set():
+            return
         how = f"did not come round for at least %.2f s; {looked:.2f} s into that it was held by %s"
         self._report(logging.WARNING, self._clock() - asked, how, sight)
 

@@ -178,7 +178,7 @@ class _SystemBlock:
         pierced = await engine.root.down.outlast(engine.hurry)
         engine.deadlines.close()
         if self._held_loop is not None:
-            self._held_loop.close()
+            pierced = await self._held_loop.close() or pierced
         if pierced is not None:
             errors.append(pierced)
         return await self._leave(_combined(self._name, engine.failures, errors, [*engine.root.stop_errors]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from .._core.held_loop import debug_is_on
 from .._core.system import engine_of, open_system
 from .._model.errors import WrongLoop
 from .._model.options import SupervisorOptions
@@ -28,7 +29,7 @@ class Block:
 
     def __init__(self, *, enable_telemetry: bool, strategy: Strategy, intensity: Intensity, debug: bool | None) -> None:
         self._enable_telemetry = enable_telemetry
-        self._debug = debug
+        self._debug = debug_is_on(debug)
         self._options = SupervisorOptions(strategy=strategy, intensity=intensity)
         self._block: AbstractAsyncContextManager[System] | None = None
         self._system: System | None = None

@@ -88,6 +88,10 @@ def ring_kernel(
         ...         request = await ctx.receive()
         ...         await ctx.send(Result(request.a + request.b, correlation_id=request.message_id))
     """
+    if not isinstance(auto_register, bool):
+        raise TypeError(
+            f"auto_register is True or False, got {auto_register!r}: write `@ring_kernel(auto_register=False)`"
+        )
 
     def decorate(function: F) -> F:
         definition = KernelDefinition(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .._core.context import Context
     from .._core.system import System
     from ._context import KernelContext
-    from ._errors import StateNotSaved
     from ._telemetry import KernelTelemetry, Meter
 
 
@@ -73,8 +72,6 @@ class Kernel(Node):
         self._dropped_before: int = 0  # less what was counted before the latest reset
         self._received_before: int = 0
         self._in_vain: int = 0  # messages that were in work when a run did not end well
-        self._terminators = 0  # who waits for its end
-        self._unsaved: StateNotSaved | None = None  # what they are told
 
     @property
     def kernel_id(self) -> str:
@@ -119,20 +116,6 @@ class Kernel(Node):
         """Whether its actor has ended with what is above it, and another one follows."""
         return self.cell.state in FINAL
 
-    async def terminate(self, timeout: float) -> None:
-        """Stop it and what is below it, and wait for the end. If cancelled, the stop goes on.
-
-        Raises:
-            StateNotSaved: if its last state was not.
-        """
-        self._terminators += 1
-        try:
-            await super().terminate(timeout)
-        finally:
-            self._terminators -= 1
-        if self._unsaved is not None:
-            raise self._unsaved
-
     async def begin(self, context: Context[Any]) -> None:
         """A run of its function comes next."""
         self.returned = False
@@ -169,10 +152,8 @@ class Kernel(Node):
         """An incarnation has ended well: save its state. Whoever terminates it is told if that fails, or else the block."""
         assert self.keeper is not None
         unsaved, pierced = await self.keeper.save_reported()
-        if unsaved is not None and self._terminators:
-            self._unsaved = unsaved
-        elif unsaved is not None:
-            self.cell.owner.keep_stop_errors(self.cell, [unsaved])
+        if unsaved is not None:
+            self.not_saved(unsaved)
         if pierced is not None:
             raise pierced
 
@@ -329,12 +310,16 @@ class Kernel(Node):
     def _explained(self, error: ActorStopped) -> ActorStopped:
         """The core's error, with what it means for a kernel; unless it is something else that has ended."""
         ending = self.over or self.returned or self.cell.state in FINAL or self.cell.state is ActorState.STOPPING
-        return ActorStopped(f"{error}; {self._how_it_ended()}") if ending else error
+        if not ending:
+            return error
+        by_others = self.cell.end_reason is not None and self._last_words is None
+        what = f"{self.cell.path} has ended and takes no more messages" if by_others else error
+        return ActorStopped(f"{what}; {self._how_it_ended()}")
 
     @property
     def _last_words(self) -> Exception | None:
-        """The crash that it has ended by."""
-        return self.cell.end_reason
+        """The crash that it has ended by; None if only those below it crashed."""
+        return self._failure if self.cell.end_reason is not None else None
 
     def _how_it_ended(self) -> str:
         """Why nobody receives, and what can be done about it."""

@@ -57,7 +57,8 @@ class Life(Block):
             KernelStateError: if a kernel or group of that id is running, or the parent is not.
             UnknownKernel: if no function is given and none is registered under that id; if there is no such parent.
             AmbiguousKernel: if several are registered.
-            ActorStopped: if the runtime is closing, or the parent is ending or being restarted.
+            ActorStopped: if the runtime is closing, or the parent is ending or being restarted; if the kernel was
+                terminated, or the parent ended, before it had started.
             StateFileError: if it cannot keep its state where it is to be kept, or somebody else does.
             StateDamaged: if neither its state file nor the one before it is good.
             TypeError: for an id that is no string, a function that is not async or does not take a context, or an
@@ -80,12 +81,11 @@ class Life(Block):
             except BaseException:
                 kernel.keeper.close()
                 raise
-        self._kernels.add(kernel)
+        former = self._kernels.add(kernel)
         try:
             await kernel.spawn(system)
         finally:
-            if kernel.never_ran:
-                self._kernels.remove(kernel)
+            self._kernels.settle(kernel, former)
 
     async def supervise(
         self,
@@ -163,16 +163,19 @@ class Life(Block):
         """End a kernel, and wait until its function has returned; at once if it has.
 
         It is asked to leave its loop; what waits in its input queue is not processed, and becomes dead letters.
-        What it has sent can still be received. What was launched below it ends behind it, each within five seconds;
-        of a group, all that is below it. If this call is cancelled, the kernel ends all the same.
+        What it has sent can still be received. What was launched below it ends once its function has returned, one
+        after another, the latest first, each within five seconds. If this call is cancelled, all of that ends all the same.
 
         Args:
             kernel_id: Which kernel, or which group.
-            timeout: Seconds until it is cancelled. Zero cancels at once, ``math.inf`` never.
+            timeout: Seconds until it is cancelled, and with it everything below it that has not ended: they have this time
+                together. Zero cancels at once, ``math.inf`` sets no limit beyond the five seconds of each one below.
 
         Raises:
             KernelStateError: if it was not launched.
-            StateNotSaved: if its state could not be saved at its end. It has ended all the same.
+            StateNotSaved: if its state could not be saved at its end, or that of a kernel below it. All of them have
+                ended all the same.
+            ExceptionGroup: of `StateNotSaved`, if there are several.
             StopFromWithin: if the kernel itself calls it: a kernel ends by returning.
             TypeError: for a timeout that is no number.
             UnknownKernel: if there is none.
@@ -188,7 +191,8 @@ class Life(Block):
         For the rest as `terminate`: if cancelled, they end all the same.
 
         Args:
-            timeout: Seconds until those that have not returned are cancelled. Zero cancels at once, ``math.inf`` never.
+            timeout: Seconds that each has, as in `terminate`: until those that have not returned are cancelled. Zero
+                cancels at once, ``math.inf`` never.
 
         Raises:
             ExceptionGroup: of `StateNotSaved`, if states could not be saved. All have ended all the same.
@@ -200,7 +204,7 @@ class Life(Block):
         kernels = [kernel for kernel in self._kernels if not kernel.over]
         for kernel in kernels:
             kernel.cell.refuse_from_within()
-        unsaved: list[StateNotSaved] = []
+        unsaved: list[Exception] = []
         async with anyio.create_task_group() as tasks:
             for kernel in reversed(kernels):
                 tasks.start_soon(_terminate, kernel, timeout, unsaved)
@@ -232,7 +236,7 @@ class Life(Block):
         Raises:
             KernelStateError, UnknownKernel, AmbiguousKernel, ActorStopped, StateFileError, StateDamaged, TypeError,
                 ValueError: as `launch`.
-            StateNotSaved: at its end, as `terminate`.
+            StateNotSaved, ExceptionGroup: at its end, as `terminate`.
 
         Example:
             >>> async with runtime.kernel_scope("echo", echo):
@@ -248,12 +252,12 @@ class Life(Block):
                 await kernel.terminate(5.0)
 
 
-async def _terminate(kernel: Kernel, timeout: float, unsaved: list[StateNotSaved]) -> None:
-    """End one of several: that its state was not saved is no reason not to wait for the others."""
+async def _terminate(kernel: Kernel, timeout: float, unsaved: list[Exception]) -> None:
+    """End one of several: that its state was not saved, or others below it, is no reason not to wait for the others."""
     try:
         await kernel.terminate(timeout)
-    except StateNotSaved as error:
-        unsaved.append(error)
+    except* StateNotSaved as errors:
+        unsaved.extend(errors.exceptions)
 
 
 def _check_grace(timeout: float) -> None:

@@ -57,7 +57,7 @@ class Roster:
         kernel = self._kernels.get(kernel_id)
         if kernel is not None:
             return kernel.state
-        if is_registered(kernel_id):
+        if is_registered(kernel_id) and not self._is_group(kernel_id):
             return KernelState.CREATED
         raise self._unknown(kernel_id)
 
@@ -71,7 +71,7 @@ class Roster:
         kernel = self._kernels.get(kernel_id)
         if kernel is not None:
             return kernel
-        if is_registered(kernel_id):
+        if is_registered(kernel_id) and not self._is_group(kernel_id):
             raise KernelStateError(
                 f"the kernel {kernel_id!r} is {KernelState.CREATED.value}: it was not launched here; "
                 f"`await runtime.launch({kernel_id!r})` first"
@@ -134,9 +134,12 @@ class Roster:
                 f"`runtime.supervise({group_id + ' group'!r})`"
             )
 
-    def _check_no_group(self, node_id: str) -> None:
+    def _is_group(self, node_id: str) -> bool:
         group = self._groups.get(node_id)
-        if group is not None and not group.over:
+        return group is not None and not group.over
+
+    def _check_no_group(self, node_id: str) -> None:
+        if self._is_group(node_id):
             raise KernelStateError(
                 f"{node_id!r} is the id of a group of kernels, which runs: choose another, or "
                 f"`await runtime.terminate({node_id!r})` first"
@@ -147,19 +150,23 @@ class Roster:
         self._groups = {known: one for known, one in self._groups.items() if not one.over}
         self._groups[group.node_id] = group
 
-    def add(self, kernel: Kernel) -> None:
-        """A kernel is being launched; it takes the place of a terminated one of its id."""
+    def add(self, kernel: Kernel) -> Kernel | None:
+        """A kernel is being launched; it takes the place of a terminated one of its id, which is returned."""
         former = self._kernels.pop(kernel.kernel_id, None)
-        if former is not None:
-            former.forget_output()
         self._kernels[kernel.kernel_id] = kernel
         self._groups.pop(kernel.kernel_id, None)  # it has ended, and is not what this id means any more
         if len(self._kernels) > self._sweep_above:
             self._sweep()
+        return former
 
-    def remove(self, kernel: Kernel) -> None:
-        """Its launch did not succeed, and there was nothing to it."""
-        del self._kernels[kernel.kernel_id]
+    def settle(self, kernel: Kernel, former: Kernel | None) -> None:
+        """It was launched, or there was nothing to it: then all is as it was before."""
+        if kernel.never_ran:
+            del self._kernels[kernel.kernel_id]
+            if former is not None:
+                self._kernels[former.kernel_id] = former
+        elif former is not None:
+            former.forget_output()
 
     def _sweep(self) -> None:
         terminated = [kernel for kernel in self if kernel.over]
@@ -169,6 +176,12 @@ class Roster:
         self._sweep_above = 2 * max(KEPT, len(self._kernels))
 
     def _unknown(self, kernel_id: str) -> UnknownKernel:
+        if self._is_group(kernel_id):
+            return UnknownKernel(
+                f"{kernel_id!r} is a group of kernels, which has no queues and no state of its own: name one of the kernels "
+                f"below it (running are {self.running or 'none'}); a group is only ended, "
+                f"`await runtime.terminate({kernel_id!r})`"
+            )
         close = difflib.get_close_matches(str(kernel_id), self._kernels, n=3)
         known = f"did you mean {' or '.join(map(repr, close))}?" if close else f"running are {self.running or 'none'}"
         return UnknownKernel(

@@ -20,7 +20,9 @@ class Traffic(Block):
 
         Args:
             kernel_id: Which.
-            message: Of the kernel's input type. Its ``priority``, if it has one, says how urgent it is.
+            message: Of the kernel's input type. Its ``priority``, if it has one, says how urgent it is. One that
+                `send_and_receive` was called with has had its reply: what replies to it now is a dead letter, so
+                send another one to see the reply in `receive`.
             timeout: Seconds to wait for room under ``BLOCK``; None waits for ever.
 
         Raises:

@@ -241,6 +241,7 @@ class _ShuffledLoop:
         self.now: Final = inner.now
         self.effective_deadline: Final = inner.effective_deadline
         self.call_from_thread: Final = inner.call_from_thread
+        self.is_running: Final = inner.is_running
 
     def spot(self) -> Spot:
         return _ShuffledSpot(self._inner.spot(), self._pool)
