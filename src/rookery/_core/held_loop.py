@@ -6,7 +6,6 @@ can tell. A thread can: it asks the loop to answer, and if no answer comes it lo
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -48,7 +47,7 @@ TASKS: Final[tuple[CodeType, ...]] = (
 )
 """What an actor's tasks run, its main one and further ones."""
 
-RUN_CALLBACK: Final[CodeType] = asyncio.Handle._run.__code__
+RUN_CALLBACK: Final = ("asyncio.events", "_run")
 """What asyncio's own loop runs a step of a task in; uvloop has no Python code there."""
 
 RUN_TASKS: Final = ("trio._core._run", "unrolled_run")
@@ -114,10 +113,10 @@ def look(thread: int) -> Sight | None:
 
 def _started_by(frame: FrameType) -> Cell | None:
     """Whose task it was started from, what the event loop runs in this frame; None if nobody's, or it is no such frame."""
-    code = frame.f_code
-    if code is RUN_CALLBACK:
+    function = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+    if function == RUN_CALLBACK:
         context: Any = frame.f_locals["self"]._context
-    elif (frame.f_globals.get("__name__"), code.co_name) == RUN_TASKS:
+    elif function == RUN_TASKS:
         context = getattr(frame.f_locals.get("task"), "context", {})
     else:
         return None
