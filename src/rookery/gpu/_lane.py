@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from rookery._core._parking import uninterrupted
 from rookery._model.errors import RookeryError, WrongLoop
 
+from . import _opencl
 from ._errors import CommandFailed, DeviceClosed
 from ._signals import compiler_undisturbed
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from rookery._core._parking import Loop, Spot
 
-    from . import _opencl
     from ._profile import OperationProfile
 
 logger: Final = logging.getLogger("rookery.gpu")
@@ -288,5 +288,6 @@ class Lane:
             if error is not None:
                 self.failed += 1
                 if operation.event is not None:
+                    _opencl.fail(operation.event)
                     self._failures.append(operation.event)
             operation.settle(error)
