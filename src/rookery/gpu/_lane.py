@@ -244,11 +244,14 @@ class Lane:
         while self._pending:
             await self._pending[-1].settled()
 
-    def close(self) -> None:
-        """Take no more work; join the thread, unless it is still busy: then it ends when that is over."""
+    def refuse(self) -> None:
+        """Take no more work, and have the thread end when it is done with what it has."""
         if not self.closed:
             self.closed = True
             self._inbox.put(None)
+
+    def join(self) -> None:
+        """After `refuse`: wait for the thread's end, unless it is still busy."""
         if self._thread is not None and not self._pending:
             self._thread.join()
 
