@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -373,6 +374,66 @@ async def test_no_thread_outlives_the_block() -> None:
             await increment(await device.upload(np.zeros(4, np.float32)), queue=queue)
         assert {thread.name for thread in set(threading.enumerate()) - before} >= {f"rookery: {device.queue.name}"}
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("rookery")]
+
+
+LEFT_OPEN = """
+import asyncio, sys, threading
+import numpy as np
+from rookery import gpu
+
+async def main():
+    opened = gpu.open_device("pocl")
+    device = await opened.__aenter__()
+    slow = await device.kernel("kernel void slow(global float *x, int n) { while (n--) x[0] += n; }", "slow")
+    await slow(await device.upload(np.zeros(1, np.float32)), 1, size=1)
+    slow.submit(await device.upload(np.zeros(1, np.float32)), 100_000_000, size=1)
+    return opened, device
+
+def left_open():
+    loop = NEW_LOOP()
+    kept.append((loop, loop.run_until_complete(main())))
+
+kept = []
+left_open()
+left_open()
+kept[0][0].close()
+for daemon in (False, True):
+    thread = threading.Thread(target=left_open, daemon=daemon)
+    thread.start()
+    thread.join()
+print("the program is over", flush=True)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio.new_event_loop", "__import__('uvloop').new_event_loop"])
+def test_a_device_that_nobody_closes_does_not_keep_the_process(loop: str) -> None:
+    """Whether its loop was closed, or only left; its threads see the commands in flight to their end, and end."""
+    if "uvloop" in loop:
+        pytest.importorskip("uvloop")
+    done = run(LEFT_OPEN.replace("NEW_LOOP", loop))
+    assert (done.stdout, done.returncode) == ("the program is over\n", 0)
+
+
+async def test_what_a_thread_did_is_dropped_by_the_thread_of_the_loop(device: gpu.Device) -> None:
+    """Memory that returns to its pool in another thread would corrupt that; also what failed lets go of it here."""
+    dropped: list[int] = []
+
+    class Memory:
+        def __del__(self) -> None:
+            dropped.append(threading.get_ident())
+
+        def work(self) -> None:
+            if len(operations) % 2:
+                raise ValueError("half of all fail")
+
+    operations: list[object] = []
+    for _ in range(300):
+        operations.append(device.copies.submit(Memory().work, (), lambda: "work"))
+        await current_loop().checkpoint()
+    await device.copies.drain()
+    operations.clear()
+    gc.collect()
+    assert dropped == [threading.get_ident()] * 300
 
 
 async def test_closing_sends_those_home_who_wait_for_memory() -> None:
