@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +19,10 @@ import attrs
 import numpy as np
 import pytest
 import trio
+import trio.testing
 
 from rookery import gpu
-from rookery._core._parking import current_loop
+from rookery._core._parking import current_loop, uninterrupted
 from rookery._model.errors import RookeryError, WrongLoop
 from rookery.gpu._pocl import cache_folder, known_processor
 from rookery.gpu._select import select
@@ -371,6 +376,66 @@ async def test_no_thread_outlives_the_block() -> None:
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("rookery")]
 
 
+LEFT_OPEN = """
+import asyncio, sys, threading
+import numpy as np
+from rookery import gpu
+
+async def main():
+    opened = gpu.open_device("pocl")
+    device = await opened.__aenter__()
+    slow = await device.kernel("kernel void slow(global float *x, int n) { while (n--) x[0] += n; }", "slow")
+    await slow(await device.upload(np.zeros(1, np.float32)), 1, size=1)
+    slow.submit(await device.upload(np.zeros(1, np.float32)), 100_000_000, size=1)
+    return opened, device
+
+def left_open():
+    loop = NEW_LOOP()
+    kept.append((loop, loop.run_until_complete(main())))
+
+kept = []
+left_open()
+left_open()
+kept[0][0].close()
+for daemon in (False, True):
+    thread = threading.Thread(target=left_open, daemon=daemon)
+    thread.start()
+    thread.join()
+print("the program is over", flush=True)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio.new_event_loop", "__import__('uvloop').new_event_loop"])
+def test_a_device_that_nobody_closes_does_not_keep_the_process(loop: str) -> None:
+    """Whether its loop was closed, or only left; its threads see the commands in flight to their end, and end."""
+    if "uvloop" in loop:
+        pytest.importorskip("uvloop")
+    done = run(LEFT_OPEN.replace("NEW_LOOP", loop))
+    assert (done.stdout, done.returncode) == ("the program is over\n", 0)
+
+
+async def test_what_a_thread_did_is_dropped_by_the_thread_of_the_loop(device: gpu.Device) -> None:
+    """Memory that returns to its pool in another thread would corrupt that; also what failed lets go of it here."""
+    dropped: list[int] = []
+
+    class Memory:
+        def __del__(self) -> None:
+            dropped.append(threading.get_ident())
+
+        def work(self) -> None:
+            if len(operations) % 2:
+                raise ValueError("half of all fail")
+
+    operations: list[object] = []
+    for _ in range(300):
+        operations.append(device.copies.submit(Memory().work, (), lambda: "work"))
+        await current_loop().checkpoint()
+    await device.copies.drain()
+    operations.clear()
+    gc.collect()
+    assert dropped == [threading.get_ident()] * 300
+
+
 async def test_closing_sends_those_home_who_wait_for_memory() -> None:
     """They would wait forever."""
     opened = gpu.open_device(DEVICE, memory_limit=10_000)
@@ -389,6 +454,133 @@ async def test_closing_sends_those_home_who_wait_for_memory() -> None:
     assert held.released
 
 
+async def test_a_task_outside_the_block_that_goes_on_launching_is_refused() -> None:
+    """So that the device has an end of its work to wait for, and whoever holds a lease can give it back."""
+    opened = gpu.open_device(DEVICE, close_timeout=20)
+    device = await opened.__aenter__()
+    increment = await device.kernel(KERNELS, "increment")
+    gate = Gate(device.queue)
+    async with anyio.create_task_group() as tasks:
+
+        async def work() -> None:
+            with pytest.raises(gpu.DeviceClosed, match=r"queue 0 of .* is closed: use it inside the `async with`"):
+                async with device.pool.lease(4) as x:
+                    x.copy_from(np.zeros(4, np.float32))
+                    while True:
+                        await increment(x)
+
+        async def begin_late() -> None:
+            gate.open()
+            with pytest.raises(gpu.DeviceClosed, match=r"is being closed: use it inside its `async with open_device"):
+                _ = device.uploads
+            with pytest.raises(gpu.DeviceClosed, match="is being closed"):
+                await device.open_queue().__aenter__()
+            with pytest.raises(gpu.DeviceClosed, match=r"host copies of .* is closed"):
+                await large.write(np.zeros(1 << 20, np.float32))
+            with pytest.raises(gpu.DeviceClosed, match=r"compiler for .* is closed"):
+                await device.build("kernel void never_built(global float *x) {}")
+
+        large = await device.empty(1 << 20)
+        tasks.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(begin_late)
+        await opened.__aexit__(None, None, None)
+    assert device.statistics().pool.active_bytes == 0
+    assert not [thread for thread in threading.enumerate() if device.info.name in thread.name]
+
+
+async def test_what_pierces_the_shield_of_a_closing_device_is_raised_when_it_is_closed(anyio_backend_name: str) -> None:
+    """Only asyncio cancels tasks regardless of scopes; Ctrl-C on trio is likewise, below."""
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has scopes only")
+    gates: list[Gate] = []
+    opened: list[gpu.Device] = []
+
+    async def main(how: str, begun: anyio.Event) -> None:
+        async with gpu.open_device(DEVICE) as device:
+            opened.append(device)
+            increment = await device.kernel(KERNELS, "increment")
+            x = await device.upload(np.zeros(4, np.float32))
+            if how == "queue":
+                async with device.open_queue() as queue:
+                    gates.append(Gate(queue))
+                    increment.submit(x, queue=queue)
+                    begun.set()
+            gates.append(Gate(device.queue))
+            increment.submit(x)
+            begun.set()
+
+    for how in ("device", "queue"):
+        begun = anyio.Event()
+        task = asyncio.create_task(main(how, begun))
+        await begun.wait()
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(2):
+            task.cancel()
+            await anyio.wait_all_tasks_blocked()
+        assert not task.done(), "it waits for the command, whatever comes"
+        gates.pop().open()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        device = opened.pop()
+        assert device.statistics().in_flight == 0
+        assert device.statistics().queues == 1
+        assert not [thread for thread in threading.enumerate() if device.info.name in thread.name]
+
+
+async def test_what_pierces_the_shield_does_not_hide_that_a_device_did_not_finish(anyio_backend_name: str) -> None:
+    """It carries the complaint as a note."""
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has scopes only")
+    gates: list[Gate] = []
+
+    async def main() -> None:
+        async with gpu.open_device(DEVICE, close_timeout=0.2) as device:
+            increment = await device.kernel(KERNELS, "increment")
+            x = await device.upload(np.zeros(4, np.float32))
+            gates.append(Gate(device.queue))
+            increment.submit(x)
+            begun.set()
+
+    begun = anyio.Event()
+    task = asyncio.create_task(main())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    gates[0].open()
+    assert re.match(r".* did not finish within 0\.\d s", caught.value.__notes__[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
+def test_an_interrupt_while_a_device_closes_is_raised_when_it_is_closed() -> None:
+    """On trio, where it is raised in the main task wherever that waits."""
+    closed: list[gpu.Device] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, gpu.open_device(DEVICE) as device:
+            increment = await device.kernel(KERNELS, "increment")
+            gate = Gate(device.queue)
+            increment.submit(await device.upload(np.zeros(4, np.float32)))
+            closed.append(device)
+
+            @uninterrupted  # else it would be raised in here
+            async def interrupt() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                signal.raise_signal(signal.SIGINT)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not device.closed
+                gate.open()
+
+            nursery.start_soon(interrupt)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main)
+    assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt]
+    assert closed[0].closed
+    assert closed[0].statistics().in_flight == 0
+
+
 async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.LogCaptureFixture) -> None:
     """The block ends at its deadline, loudly, and says what is still in flight."""
     opened = gpu.open_device(DEVICE, close_timeout=0)
@@ -398,7 +590,7 @@ async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.
     with Gate(device.queue) as gate:
         increment.submit(buffer)
         with pytest.raises(
-            TimeoutError, match=r"did not finish within 0 s: 1 still in flight, <Operation kernel 'incr"
+            TimeoutError, match=r"did not finish within 0\.0 s: 1 still in flight, <Operation kernel 'incr"
         ):
             await opened.__aexit__(None, None, None)
         assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
@@ -423,5 +615,5 @@ async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_fini
 
     with pytest.raises(KeyError, match="the news") as caught:
         await main()
-    assert "did not finish within 0 s" in caught.value.__notes__[0]
+    assert "did not finish within 0.0 s" in caught.value.__notes__[0]
     gates[0].open()

@@ -14,7 +14,7 @@ import anyio
 import attrs
 import numpy as np
 
-from rookery._core._parking import current_loop
+from rookery._core._parking import current_loop, uninterrupted
 from rookery._model.errors import WrongLoop
 
 from . import _opencl
@@ -81,6 +81,7 @@ class Device:
         """pyopencl's device."""
         self.loop: Final[Loop] = current_loop()
         self.closed: bool = False
+        self._closing = False  # and whatever would start something is refused
         self._pid = os.getpid()
         self._recorder = Recorder() if profile else None
         self._close_timeout = close_timeout
@@ -287,10 +288,13 @@ class Device:
         try:
             yield queue
         finally:
-            await self._close([queue.lane])
-            self._queues.remove(queue)
-            self._retired[0] += queue.lane.total
-            self._retired[1] += queue.lane.failed
+            try:
+                await self._close([queue.lane])
+            finally:
+                if not queue.in_flight:  # else the device waits for it once more when it is closed
+                    self._queues.remove(queue)
+                    self._retired[0] += queue.lane.total
+                    self._retired[1] += queue.lane.failed
 
     @cached_property
     def uploads(self) -> Queue:
@@ -322,6 +326,8 @@ class Device:
         return self.copies.submit(announced, (buffer, timed), label, event)
 
     def _add_queue(self) -> Queue:
+        if self._closing:
+            raise DeviceClosed(f"{self.info.name} is being closed: use it inside its `async with open_device()` block")
         raw = _opencl.make_queue(self.context, profile=self._recorder is not None)
         name = f"queue {self._numbered} of {self.info.name}"
         self._numbered += 1
@@ -379,12 +385,16 @@ class Device:
 
     # --- the end ---
 
+    @uninterrupted
     async def close(self) -> None:
-        """Wait for what is in flight, then let go of everything.
+        """Start nothing more, wait for what is in flight, then let go of everything.
+
+        If cancelled, or interrupted: it waits all the same, and raises that at the end.
 
         Raises:
             DeviceStuck: if commands were still in flight when the deadline passed.
         """
+        self._closing = True
         lanes = [*(queue.lane for queue in self._queues), self.copies, self.compiler.lane]
         try:
             await self._close(lanes)
@@ -392,24 +402,51 @@ class Device:
             self.closed = True
             self.pool.close()
 
+    @uninterrupted
     async def _close(self, lanes: Sequence[Lane]) -> None:
-        """Drain lanes under the deadline, then end them."""
+        """Have lanes take nothing more, drain them under the deadline, then end them."""
+        for lane in lanes:
+            lane.refuse()
+        began, pierced = anyio.current_time(), None
         try:
-            with anyio.move_on_after(self._close_timeout, shield=True):
-                for lane in lanes:
-                    await lane.drain()
+            pierced = await self._drain(lanes, began + self._close_timeout)
         finally:
             for lane in lanes:
-                lane.close()
-            stuck = [operation for lane in lanes for operation in lane.in_flight]
-            if stuck:
-                logger.critical(self._complaint(stuck))
-        if stuck:
-            raise DeviceStuck(self._complaint(stuck))
+                lane.join()
+            complaint = self._complaint(lanes, anyio.current_time() - began)
+        if pierced is not None:
+            if complaint is not None:
+                pierced.add_note(complaint)
+            raise pierced
+        if complaint is not None:
+            raise DeviceStuck(complaint)
 
-    def _complaint(self, stuck: Sequence[Operation]) -> str:
+    async def _drain(self, lanes: Sequence[Lane], deadline: float) -> BaseException | None:
+        """Wait until nothing is in flight in lanes that take nothing more, whatever comes; see `Latch.outlast`."""
+        pierced: BaseException | None = None
+        while any(lane.in_flight for lane in lanes):
+            scope = anyio.CancelScope(deadline=deadline, shield=True)
+            try:
+                with scope:
+                    for lane in lanes:
+                        await lane.drain()
+            except GeneratorExit:
+                raise  # the loop itself was torn down; there is nothing left to await with
+            except BaseException as error:  # noqa: BLE001  # handed to the caller, who raises it
+                pierced = pierced or error
+            if scope.cancel_called:
+                break
+        return pierced
+
+    def _complaint(self, lanes: Sequence[Lane], seconds: float) -> str | None:
+        """Log what is still in flight after that time, if anything; returns what was logged."""
+        stuck = [operation for lane in lanes for operation in lane.in_flight]
+        if not stuck:
+            return None
         shown = ", ".join(map(repr, stuck[:5])) + (" and more" if len(stuck) > 5 else "")
-        return (
-            f"{self.info.name} did not finish within {self._close_timeout} s: {len(stuck)} still in flight, {shown}. "
+        complaint = (
+            f"{self.info.name} did not finish within {seconds:.1f} s: {len(stuck)} still in flight, {shown}. "
             "The threads that wait for them, and their memory, stay until they are over, and so does this process"
         )
+        logger.critical(complaint)
+        return complaint

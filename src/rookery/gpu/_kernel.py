@@ -157,7 +157,8 @@ class Kernel:
                 fit, buffers of another device. A `ValueError`.
             NoData: if nothing was ever written to a buffer that it only reads.
             BufferReleased: if a buffer was released.
-            CommandFailed: if the driver refuses the launch, or an operation in ``after`` has failed.
+            CommandFailed: if the driver refuses the launch, or what it is to run after, by ``after`` or by its buffers,
+                has just failed.
         """
         self.owner.check_usable()
         queue = self.owner.queue if queue is None else self._understand_queue(queue)
@@ -177,12 +178,13 @@ class Kernel:
         """Launch it once, off the loop and beside the queues, and wait; takes what `submit` takes.
 
         A driver may compile a kernel at its first launch with each local size, for tens of milliseconds. It really
-        runs, so give it data that may change. What uses its buffers and is started later waits for it.
+        runs, so give it data that may change. What uses its buffers and is started later waits for it. It waits for
+        what uses its buffers already, and what is to be compiled meanwhile waits behind it.
 
         If cancelled: it runs on, and its buffers stay reserved until it is done.
 
         Raises:
-            CommandFailed: if the driver refuses the launch, or it failed on the device.
+            CommandFailed: if the driver refuses the launch, or it failed on the device, or what it waited for did.
         """
         self.owner.check_usable()
         operation, local_size = self._start_warm_up(args, size, local)
@@ -199,13 +201,15 @@ class Kernel:
         for buffer in buffers:
             if buffer.host_is_newer:
                 buffer.start_upload(self.owner.queue)
-        after = events_of(buffers)
+        after = events_of(buffers) or ()
         kernel = _opencl.another_kernel(self._raw)  # of the thread's own: arguments are set on the kernel
         _opencl.fix_scalar_types(kernel, self._scalar_types)
 
         def run() -> None:
+            for event in after:  # any of them may have failed by now, which its wait raises
+                event.wait()
             queue = _opencl.make_queue(self.owner.context)
-            _opencl.launch(queue, kernel, raw_args, global_size, local_size, after).wait()
+            _opencl.launch(queue, kernel, raw_args, global_size, local_size, None).wait()
 
         event, announced = _opencl.announce(self.owner.context, run)
         operation = self.owner.compiler.submit(

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from queue import SimpleQueue
-from threading import Thread, get_ident
+from queue import Empty, SimpleQueue
+from threading import Thread, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from rookery._core._parking import uninterrupted
 from rookery._model.errors import RookeryError, WrongLoop
 
+from . import _opencl
 from ._errors import CommandFailed, DeviceClosed
 from ._signals import compiler_undisturbed
 
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
     from rookery._core._parking import Loop, Spot
 
-    from . import _opencl
     from ._profile import OperationProfile
 
 logger: Final = logging.getLogger("rookery.gpu")
+
+LOOK_EVERY: Final = 0.5
+"""Seconds after which a thread that has nothing to do looks whether there is still somebody to give it something."""
 
 
 class Used(Protocol):
@@ -54,7 +57,20 @@ class Operation:
         WrongLoop: in another thread than that of the loop it was started in.
     """
 
-    __slots__ = ("_error", "_keep", "_label", "_reported", "_settled", "_spots", "_used", "event", "lane", "profile")
+    __slots__ = (
+        "_error",
+        "_keep",
+        "_label",
+        "_reported",
+        "_settled",
+        "_spots",
+        "_used",
+        "event",
+        "lane",
+        "profile",
+        "raised",
+        "work",
+    )
 
     def __init__(
         self,
@@ -70,6 +86,10 @@ class Operation:
         """pyopencl's event of a command, or of a host copy that commands wait for, until it is done."""
         self.profile: OperationProfile | None = None
         """When it was where, once it is done well; only with ``open_device(profile=True)``."""
+        self.work: Callable[[], object] | None = None
+        """What the lane's thread does for it, until that is over."""
+        self.raised: Exception | None = None
+        """What that raised, for `settle`."""
         self._used = used
         self._label = label
         self._keep = keep
@@ -147,11 +167,11 @@ class Operation:
                 self._spots.remove(spot)
             raise
 
-    def settle(self, error: Exception | None) -> None:
-        """It is over: let go of what it used, and wake who waits. On the loop's thread."""
+    def settle(self) -> None:
+        """Its work is over: let go of what it used, and wake who waits. On the loop's thread."""
         self._settled = True
-        self._error = error
-        self.event = self._keep = None
+        self._error, self.raised = self.raised, None
+        self.event = self._keep = self.work = None
         for used in self._used:
             used.completed(self)
         self._used = ()
@@ -168,6 +188,8 @@ class Lane:
         "_done",
         "_failures",
         "_inbox",
+        "_orphan",
+        "_owner",
         "_pending",
         "_thread",
         "_told",
@@ -185,9 +207,11 @@ class Lane:
         self.total: int = 0
         self.failed: int = 0
         self._pending: deque[Operation] = deque()
-        self._inbox: SimpleQueue[tuple[Operation, Callable[[], object]] | None] = SimpleQueue()
-        self._done: deque[tuple[Operation, Exception | None]] = deque()
+        self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
+        self._done: deque[Operation] = deque()
         self._told = False
+        self._owner: Final = current_thread()
+        self._orphan = False  # the loop has ended
         self._thread: Thread | None = None
         # PoCL goes on to look at the events of commands that failed, and crashes where they are gone.
         self._failures: Final[deque[_opencl.Event]] = deque() if failures is None else failures
@@ -225,7 +249,8 @@ class Lane:
             thing.started(operation)
         self.total += 1
         self._pending.append(operation)
-        self._inbox.put((operation, work))
+        operation.work = work
+        self._inbox.put(operation)
         return operation
 
     def submit(
@@ -244,11 +269,14 @@ class Lane:
         while self._pending:
             await self._pending[-1].settled()
 
-    def close(self) -> None:
-        """Take no more work; join the thread, unless it is still busy: then it ends when that is over."""
+    def refuse(self) -> None:
+        """Take no more work, and have the thread end when it is done with what it has."""
         if not self.closed:
             self.closed = True
             self._inbox.put(None)
+
+    def join(self) -> None:
+        """After `refuse`: wait for the thread's end, unless it is still busy."""
         if self._thread is not None and not self._pending:
             self._thread.join()
 
@@ -264,29 +292,57 @@ class Lane:
             self._work_through()
 
     def _work_through(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            operation, work = item
-            error: Exception | None = None
-            try:
-                work()
-            except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
-                error = raised
-            self._done.append((operation, error))
-            # Events and buffers are to be dropped by the loop's thread, not by this one later.
-            del item, operation, work, error
+        while (operation := self._next()) is not None:
+            _do(operation)
+            # Events and buffers are dropped by the loop's thread, with the work, so this one keeps nothing but that.
+            self._done.append(operation)
+            del operation
             if not self._told:
                 self._told = True
-                self.loop.call_from_thread(self._settle)
+                self._orphan = not self.loop.call_from_thread(self._settle)
+            if self._orphan:
+                self._fail_announced()
+
+    def _next(self) -> Operation | None:
+        """What to do next; None at the end, and where nobody closed this and nobody is left to do so."""
+        while True:
+            try:
+                return self._inbox.get(timeout=0 if self._orphan else LOOK_EVERY)
+            except Empty:
+                if self._orphan or not self._has_owner():
+                    return None
+
+    def _has_owner(self) -> bool:
+        """Whether the thread of the loop is still there: the main one ends, and daemons do, when the program does."""
+        return main_thread().is_alive() if self._owner.daemon else self._owner.is_alive()
+
+    def _fail_announced(self) -> None:
+        """What waits for what has failed waits in other threads, and there is no loop any more to see to that."""
+        while self._done:
+            operation = self._done.popleft()
+            if operation.raised is not None and operation.event is not None:
+                _opencl.fail(operation.event)
 
     @uninterrupted
     def _settle(self) -> None:
         # Cleared first: what the thread adds from here on is either seen below or told again.
         self._told = False
         while self._done:
-            operation, error = self._done.popleft()
+            operation = self._done.popleft()
             self._pending.popleft()  # the same one: first in, first out
-            if error is not None:
+            if operation.raised is not None:
                 self.failed += 1
                 if operation.event is not None:
+                    _opencl.fail(operation.event)
                     self._failures.append(operation.event)
-            operation.settle(error)
+            operation.settle()
+
+
+def _do(operation: Operation) -> None:
+    """Do the work of an operation, in the lane's thread."""
+    try:
+        if operation.work is not None:
+            operation.work()
+    except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
+        # Without the frame of this function, which would have the operation hold itself.
+        operation.raised = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)

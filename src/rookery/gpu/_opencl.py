@@ -181,20 +181,27 @@ def make_queue(context: Context, *, profile: bool = False) -> RawQueue:
 
 
 def announce(context: Context, work: Callable[[], object]) -> tuple[Event, Callable[[], None]]:
-    """An event for work of the host's own, which commands can wait for, and the work, which then completes it."""
+    """An event for work of the host's own, which commands can wait for, and the work, which then completes it.
+
+    If the work fails, `fail` has to be said of the event, by the thread that starts commands.
+    """
     event = cl.UserEvent(context)
 
     def announced() -> None:
-        status: int = cl.command_execution_status.COMPLETE
-        try:
-            work()
-        except BaseException:
-            status = -1  # any number below zero: what waits for it fails as well
-            raise
-        finally:
-            event.set_status(status)
+        work()
+        event.set_status(cl.command_execution_status.COMPLETE)
 
     return event, announced
+
+
+def fail(event: Event) -> None:
+    """Have what waits for an announced event fail as well; nothing happens to the event of a command.
+
+    On PoCL a command never ends that is told to wait for an event which failed before. So it is the thread that starts
+    commands that says so: between two of its own lines no event fails that it has just asked about.
+    """
+    if isinstance(event, cl.UserEvent):
+        event.set_status(-1)  # any number below zero
 
 
 # --- memory ----------------------------------------------------------------------------------------
@@ -440,6 +447,12 @@ def clock_offset(context: Context) -> float:
     marker = cl.enqueue_marker(make_queue(context, profile=True))
     marker.wait()
     return perf_counter() - float(marker.profile.end) * 1e-9
+
+
+def has_failed(event: Event) -> bool:
+    """Whether a command has failed. To be asked before another one is to wait for it, which PoCL then never starts."""
+    status: int = event.command_execution_status
+    return status < 0
 
 
 def is_event_of(event: Event, context: Context) -> bool:

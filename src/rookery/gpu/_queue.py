@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from . import _opencl
-from ._errors import ArgumentTypeError, ArgumentValueError
+from ._errors import ArgumentTypeError, ArgumentValueError, CommandFailed
 from ._lane import Lane, Operation, Used
 from ._profile import OperationProfile
 
@@ -26,13 +26,27 @@ class OnDevice(Used, Protocol):
 
 
 def events_of(used: Sequence[OnDevice], within: Lane | None = None) -> list[_opencl.Event] | None:
-    """The events that a command using these has to wait for; those ``within`` its own lane are in order anyway."""
+    """The events that a command using these has to wait for; those ``within`` its own lane are in order anyway.
+
+    Raises:
+        CommandFailed: if one of them has failed.
+    """
     return [
-        operation.event
+        _event_of(operation, operation.event)
         for thing in used
         for lane, operation in thing.last.items()
         if lane is not within and operation.event is not None
     ] or None
+
+
+def _event_of(operation: Operation, event: _opencl.Event) -> _opencl.Event:
+    """The event of an operation that something else is to run after."""
+    if _opencl.has_failed(event):
+        raise CommandFailed(
+            f"{operation.label} failed, and this was to run after it: await that first, then write anew what it was to "
+            "write"
+        )
+    return event
 
 
 @final
@@ -74,6 +88,10 @@ class Queue:
         Args:
             used: What it uses.
             more: Operations that it is to run after in any case.
+
+        Raises:
+            DeviceClosed: if the queue takes no more commands.
+            CommandFailed: if one of them has failed.
         """
         self.lane.check_open()
         events = events_of(used, self.lane)
@@ -94,7 +112,7 @@ class Queue:
                     f"{operation!r} is of another `open_device()` than {self.name!r}, and devices do not wait for each "
                     "other: write `await operation` before"
                 )
-            yield operation.event
+            yield _event_of(operation, operation.event)
 
     def follow(
         self,
