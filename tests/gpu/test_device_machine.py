@@ -378,6 +378,7 @@ class Device(RuleBasedStateMachine):
         for work in op.waiters:
             if work in self.works:
                 self.advance(work)
+        op.waiters = []  # a task that failed has a traceback that sees memory
         self.serve()
 
     def ended(self, op: Op) -> None:
