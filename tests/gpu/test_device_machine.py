@@ -1,8 +1,10 @@
 """Pool, buffers and operations together, on a real device, against a naive model of all three.
 
 The device runs nothing by itself: *gates* stand between the commands of two queues and the copies of the host, and the
-test opens them, or has them fail. So it is known after each step which commands are over, and then everything is
-compared: who has how many bytes, who waits, which side of each buffer is newer, what it contains, what was copied.
+test opens them. Nor does the event loop hear by itself what is over: the test tells it, one command after the other, in
+the model's order, and lets every task go as far as it can in between. So nothing here depends on how fast the device
+is, and the model says exactly which task goes on, with what result. After each step everything is compared: who has how
+many bytes, who waits, which side of each buffer is newer, what it contains, what was copied.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any
 from unittest import mock
@@ -24,14 +27,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from rookery import gpu
 from rookery.gpu import BufferState, _buffer, _opencl, _states
-from rookery.gpu._lane import Lane
+from rookery.gpu._lane import Lane, Operation
 
 from .support import Gate, Stepped, without_shared_memory
 
 LIMIT = 64 * 1024
 LARGE = 8 * 1024
 """Bytes from which on a thread makes the host's copies, here."""
-SIZES = st.sampled_from([16, 1000, 3000, 6000])  # elements of four bytes
+SIZES = st.sampled_from([16, 1000, 3000, 6000, 6000, 6000])  # elements of four bytes
 VALUES = st.integers(1, 100)
 FAILS = st.sampled_from([False, False, False, True])
 PATIENCE = 20.0
@@ -80,6 +83,8 @@ class Op:
     used: list[Array]
     effect: Callable[[], None]
     ended: Callable[[bool], None] | None = None  # called with whether it failed
+    written: Sequence[Array] = ()  # what is undefined if it fails
+    waiters: list[Work] = attrs.field(factory=list)  # in the order in which they began to wait
     failed: bool = False  # as soon as it is over
     over: bool = False
     closed: bool = False  # a gate that is not open yet
@@ -98,8 +103,10 @@ class Array:
         self.on_host = self.on_device if shared else self.on_device.copy()
         self.newer = "neither"
         self.ever_on_host = self.ever_on_device = False
-        self.version = self.failures = 0
+        self.version = 0
+        self.undefined = False  # what was to write it failed
         self.ops: list[Op] = []  # that use it and are not over
+        self.last: dict[int, Op] = {}  # the latest of them in each lane
         self.upload: Op | None = None
         self.download: Op | None = None
         self.replacing: Op | None = None
@@ -122,12 +129,18 @@ class Array:
             "device": only_device,
         }[self.newer]
 
-    def host_written(self) -> None:
+    def host_changed(self) -> None:
         self.newer, self.ever_on_host = "host", True
 
-    def device_written(self) -> None:
+    def host_written(self) -> None:
+        self.host_changed()
+        self.undefined = False
+
+    def device_written(self, op: Op) -> None:
         self.newer, self.ever_on_device = "device", True
         self.version += 1
+        self.undefined = False
+        op.written = [*op.written, self]
 
 
 @attrs.define(eq=False)
@@ -147,11 +160,25 @@ class Work:
     task: asyncio.Task[Any]
     model: Generator[Op, None, Any]
     arrays: Sequence[Array]
-    failures: int
-    at: Op | None = None
-    done: bool = False
-    expected: Any = None
-    released: bool = False
+
+
+class Held:
+    """What the thread of a lane has done, in place of its queue: the loop hears of it when the test says so."""
+
+    def __init__(self) -> None:
+        self.seen: SimpleQueue[tuple[Operation, Exception | None]] = SimpleQueue()
+        self.told = 0
+        self.free = False
+
+    def append(self, item: tuple[Operation, Exception | None]) -> None:
+        self.seen.put(item)
+
+    def __bool__(self) -> bool:
+        return self.told > 0 or (self.free and not self.seen.empty())
+
+    def popleft(self) -> tuple[Operation, Exception | None]:
+        self.told = max(0, self.told - 1)
+        return self.seen.get(timeout=PATIENCE)
 
 
 @contextmanager
@@ -181,8 +208,8 @@ def same(expected: np.ndarray, actual: np.ndarray) -> bool:
 class Device(RuleBasedStateMachine):
     """One device with two queues, a pool that is soon full, and tasks that use it and are cancelled."""
 
-    @initialize(shared=st.booleans())
-    def open(self, shared: bool) -> None:
+    @initialize(shared=st.booleans(), turns=st.permutations([OWN, OTHER, COPIES]))
+    def open(self, shared: bool, turns: list[int]) -> None:
         self.fine = True
         self.patch = mock.patch.object(_buffer, "LARGE", LARGE)
         self.patch.start()
@@ -195,8 +222,11 @@ class Device(RuleBasedStateMachine):
         other = self.stepped.run(self.stepped.stack.enter_async_context(self.device.open_queue()))
         self.queues = [self.device.queue, other]
         self.lanes = [self.device.queue.lane, other.lane, self.device.copies]
+        self.turns = turns  # of which lane the loop hears first
+        self.held = [Held() for _ in self.lanes]
+        for lane, held in zip(self.lanes, self.held, strict=True):
+            lane._done = held  # type: ignore[misc,assignment]
         self.ops: list[list[Op]] = [[], [], []]  # of each lane, those that are not over
-        self.completed = [0, 0, 0]  # in each lane; the gate of a queue is no operation
         self.recent: list[Op] = []  # launches, for chains
         self.live: list[Array] = []
         self.retired: list[Array] = []  # released, and still used by an operation
@@ -214,28 +244,45 @@ class Device(RuleBasedStateMachine):
             for gate in [op.gate for lane in self.ops for op in lane]:
                 if gate is not None:
                     gate.set() if isinstance(gate, Event) else gate.open()
+            self.set_free()
             for task in asyncio.all_tasks(self.stepped.loop):
                 task.cancel()
             self.stepped.settle()
             self.stepped.close()
             self.patch.stop()
 
+    def set_free(self) -> None:
+        """From here on the loop hears of everything as it happens."""
+        for lane, held in zip(self.lanes, self.held, strict=True):
+            held.free = True
+            lane._settle()
+
     def end_well(self) -> None:
         """Everything is opened, ended and given back: nothing is left, and the contents are right."""
         while gates := list(self.gates()):
             self.open_gate(gates[0])
             self.sync()
+        assert not any(self.ops)
+        assert not self.works
+        self.set_free()
         for array in self.live:
-            if array.newer != "neither":
+            if array.undefined:
+                with pytest.raises(gpu.CommandFailed):
+                    _ = array.real.host
+            elif array.newer != "neither":
                 assert same(array.on_device if array.newer != "host" else array.on_host, self.read_now(array))
         while self.live:  # whoever waits is served now
             for array in list(self.live):
                 self.let_go(array)
             self.sync()
         assert not self.waiting
-        assert not self.works
         seen = self.pool.statistics()
         assert (seen.active_bytes, seen.in_flight_bytes) == (0, 0), "a leak"
+        everything = self.pool.try_acquire(LIMIT // 4 - 1)
+        assert everything is not None, "somebody's bytes were lost"
+        self.pool.release(everything)
+        del everything
+        seen = self.pool.statistics()
         if self.device.statistics().failed or self.device.copies.failed:
             gc.collect()  # what failed may have left a traceback that sees memory
         assert self.pool.trim() == seen.held_bytes
@@ -268,6 +315,7 @@ class Device(RuleBasedStateMachine):
         self.ops[lane].append(op)
         for array in used:
             array.ops.append(op)
+            array.last[lane] = op
         return op
 
     def start_upload(self, array: Array, lane: int) -> Op | None:
@@ -306,24 +354,41 @@ class Device(RuleBasedStateMachine):
         array.download = op = self.start(lane, [array], effect, ended)
         return op
 
-    def run_what_can(self) -> bool:
-        """End every operation whose turn has come; whether there was one."""
-        progressed = False
-        for lane in self.ops:
-            while lane and not lane[0].closed and all(dep.over for dep in lane[0].deps):
-                op = lane.pop(0)
-                progressed = op.over = True
-                self.completed[op.lane] += not isinstance(op.gate, Gate)
-                if not op.breaks:
-                    op.effect()
-                self.ended(op)
-        return progressed
+    def end_one(self) -> bool:
+        """End an operation whose turn has come, and tell the loop; whether there was one."""
+        for lane in self.turns:
+            ops = self.ops[lane]
+            if ops and not ops[0].closed and all(dep.over for dep in ops[0].deps):
+                self.end(ops.pop(0))
+                return True
+        return False
+
+    def end(self, op: Op) -> None:
+        if not isinstance(op.gate, Gate):  # the gate of a queue is no operation
+            self.held[op.lane].told += 1
+            try:
+                self.lanes[op.lane]._settle()
+            except Empty:
+                raise AssertionError(f"not over: {self.lanes[op.lane].in_flight[:1]}") from None
+        self.stepped.settle()
+        op.over = True
+        if not op.breaks:
+            op.effect()
+        self.ended(op)
+        for work in op.waiters:
+            if work in self.works:
+                self.advance(work)
+        op.waiters = []  # a task that failed has a traceback that sees memory
+        self.serve()
 
     def ended(self, op: Op) -> None:
         for array in op.used:
             if op in array.ops:
                 array.ops.remove(op)
-            array.failures += op.failed
+            if array.last.get(op.lane) is op:
+                del array.last[op.lane]
+        for array in op.written:
+            array.undefined |= op.failed
         if op.ended is not None:
             op.ended(op.failed)
         for array in [array for array in self.retired if not array.ops]:
@@ -335,76 +400,51 @@ class Device(RuleBasedStateMachine):
         return sum(array.real.reserved for array in [*self.live, *self.retired])
 
     def work(self, arrays: Sequence[Array], real: Any, model: Generator[Op, None, Any]) -> Work:
-        work = Work(self.stepped.loop.create_task(real), model, arrays, sum(array.failures for array in arrays))
+        work = Work(self.stepped.loop.create_task(real), model, arrays)
         for array in arrays:
             array.busy = work
+        self.begin(work)
+        return work
+
+    def begin(self, work: Work) -> None:
         self.works.append(work)
         self.stepped.settle()  # what it starts stands behind what is there now
         self.advance(work)
-        return work
 
-    def advance(self, work: Work) -> bool:
-        """Go on in the model if what it waits for is over; whether that was so."""
-        if work.done or (work.at is not None and not work.at.over):
-            return False
-        if sum(array.failures for array in work.arrays) > work.failures:
-            self.pump()  # it may have been told of that, and then it starts nothing more
-            if work.task.done() and isinstance(work.task.exception(), gpu.CommandFailed):
-                return False
+    def advance(self, work: Work) -> None:
+        """Go on in the model until it waits for something that is not over, or ends as the task did."""
+        ended: type[Exception] | None = None
+        expected = None
         try:
-            work.at = next(work.model)
-        except StopIteration as ended:
-            work.done, work.expected = True, ended.value
-        except gpu.BufferReleased:
-            work.done = work.released = True
-        return True
-
-    def advance_one(self) -> bool:
-        return any(self.advance(work) for work in self.works)
+            while (op := next(work.model)).over:
+                pass
+        except StopIteration as stopped:
+            expected = stopped.value
+        except (gpu.BufferReleased, gpu.CommandFailed) as raised:
+            ended = type(raised)
+        else:
+            op.waiters.append(work)
+            return
+        self.works.remove(work)
+        for array in work.arrays:
+            array.busy = None
+        assert work.task.done(), "a task waits for what is over"
+        error = work.task.exception()
+        assert (None if error is None else type(error)) is ended, f"{error!r} instead of {ended}"
+        if expected is not None:
+            assert same(expected, work.task.result())
 
     def sync(self) -> None:
         """Let everything happen that can, in the model and in reality; then compare."""
         self.fine = False
-        while True:
-            while self.run_what_can() or self.advance_one():
-                pass
-            self.pump()
-            self.serve()
-            if not self.finish_works():
-                break
-        assert not any(self.too_many()), "over before its time"
+        self.stepped.settle()
+        self.serve()
+        while self.end_one():
+            pass
+        assert all(held.seen.empty() for held in self.held), "over before its time"
+        assert not any(work.task.done() for work in self.works), "a task did not wait"
         self.compare()
         self.fine = True
-
-    def pump(self) -> None:
-        """Run the loop until no command is in flight that should be over."""
-
-        async def wait() -> None:
-            for _ in range(1000):
-                for _ in range(4):
-                    await asyncio.sleep(0)
-                late = [lane for lane, more in zip(self.lanes, self.late(), strict=True) if more > 0]
-                if not late:
-                    return
-                if late[0].in_flight:
-                    await late[0].in_flight[0].settled()
-            raise AssertionError("more and more commands")
-
-        try:
-            self.stepped.run(asyncio.wait_for(wait(), PATIENCE))
-        except TimeoutError:
-            raise AssertionError(f"not over: {self.late()} of {self.ops}") from None
-        self.stepped.settle()
-
-    def late(self) -> list[int]:
-        """How many operations are not over in each lane that should be."""
-        ended = [lane.total - len(lane.in_flight) for lane in self.lanes]
-        return [expected - seen for expected, seen in zip(self.completed, ended, strict=True)]
-
-    def too_many(self) -> list[int]:
-        """How many more operations are in flight than there should be, in each lane. The gate of a queue is none."""
-        expected = [sum(not isinstance(op.gate, Gate) for op in lane) for lane in self.ops]
-        return [len(lane.in_flight) - count for lane, count in zip(self.lanes, expected, strict=True)]
 
     def serve(self) -> None:
         while self.waiting and self.charged() + self.waiting[0].nbytes <= LIMIT:
@@ -421,48 +461,13 @@ class Device(RuleBasedStateMachine):
         self.handed_out += 1
         return array
 
-    def finish_works(self) -> bool:
-        """Compare the tasks that are over; whether one ended otherwise than it might have, which changes the model."""
-        changed = False
-        for work in list(self.works):
-            if not work.task.done():
-                # It sees that its buffer was released after whichever of the commands it happens to wait for.
-                may_wait = work.released and any(array.ops for array in work.arrays)
-                assert may_wait or not work.done, f"a task waits for what is over: {work}"
-                continue
-            self.works.remove(work)
-            for array in work.arrays:
-                array.busy = None
-            error = work.task.exception()
-            if isinstance(error, gpu.CommandFailed):
-                assert sum(array.failures for array in work.arrays) > work.failures, "nothing failed"
-                work.model.close()
-                changed = True
-                for array in work.arrays:  # how far it came depends on which of several commands it waited for
-                    if array.newer == "both" and array.real.state in (
-                        BufferState.DEVICE_ONLY,
-                        BufferState.DEVICE_DIRTY,
-                    ):
-                        array.newer, array.ever_on_host = "device", array.real.state is BufferState.DEVICE_DIRTY
-            elif work.released or isinstance(error, gpu.BufferReleased):
-                assert isinstance(error, gpu.BufferReleased)
-                assert any(array not in self.live for array in work.arrays)
-                work.model.close()
-            elif error is not None:
-                raise error
-            else:
-                assert work.done, "a task did not wait"
-                if work.expected is not None:
-                    assert same(work.expected, work.task.result())
-        return changed
-
     def compare(self) -> None:
         seen = self.device.statistics()
         pool = seen.pool
         assert pool.active_bytes == sum(array.real.reserved for array in self.live)
         assert pool.in_flight_bytes == sum(array.real.reserved for array in self.retired)
-        in_all = pool.active_bytes + pool.in_flight_bytes + pool.held_bytes
-        assert in_all == self.pool._raw.managed_bytes <= LIMIT, "bytes are conserved"
+        assert self.unaccounted() == 0, "bytes are conserved"
+        assert self.pool._raw.managed_bytes <= LIMIT
         assert pool.active_bytes + pool.in_flight_bytes <= pool.peak_bytes <= LIMIT
         assert (pool.waiting, pool.waits) == (len(self.waiting), self.waits)
         assert pool.hits + pool.misses == self.handed_out
@@ -470,6 +475,17 @@ class Device(RuleBasedStateMachine):
         for array in self.live:
             assert array.real.state is array.state
             assert not array.real.released
+
+    def unaccounted(self) -> int:
+        """Bytes that belong to no buffer and are not held for the next one."""
+
+        def now() -> int:
+            pool = self.pool.statistics()
+            return self.pool._raw.managed_bytes - pool.active_bytes - pool.in_flight_bytes - pool.held_bytes
+
+        if now():
+            gc.collect()  # what failed may have left a traceback that sees memory
+        return now()
 
     # --- the pool ---
 
@@ -510,10 +526,15 @@ class Device(RuleBasedStateMachine):
         self.sync()
         assert waiter.task.cancelled()
 
-    @precondition(lambda self: self.owned() and self.waiting)
+    def granting(self) -> list[Array]:
+        """Those with whose release the first in line is granted."""
+        room = LIMIT - self.charged() - self.waiting[0].nbytes if self.waiting else -LIMIT
+        return [one for one in self.owned() if one.lease is None and not one.ops and room + one.real.reserved >= 0]
+
+    @precondition(lambda self: self.granting())
     @rule(data=st.data())
     def cancel_whoever_is_granted_in_the_same_tick(self, data: st.DataObject) -> None:
-        self.let_go(self.draw(data, self.owned()))
+        self.let_go(self.draw(data, self.granting()))
         waiter = self.waiting.pop(0)
         waiter.task.cancel()
         self.sync()
@@ -643,9 +664,10 @@ class Device(RuleBasedStateMachine):
             return
         op = self.start(lane, used, effect, after=after)
         for array in written:
-            array.device_written()
+            array.device_written(op)
         for one in [op, *uploads]:
-            one.failed = fails
+            if one is not None:
+                one.failed = fails
         with failing() if fails else nullcontext():
             op.real = kernel.submit(*args, **how)
         self.recent = [*self.recent[-5:], op]
@@ -678,22 +700,36 @@ class Device(RuleBasedStateMachine):
         def effect() -> None:
             read[:] = array.on_host
 
-        yield self.start(COPIES, [array], effect)
+        yield from self.awaiting(self.start(COPIES, [array], effect))
         return read
 
-    def making_current(self, array: Array, lane: int = OWN) -> Generator[Op, None, None]:
+    def awaiting(self, op: Op) -> Generator[Op, None, None]:
+        yield op
+        if op.failed:
+            raise gpu.CommandFailed
+
+    def making_current(self, array: Array) -> Generator[Op, None, None]:
         """What it is to bring the host's side up to date."""
+        self.check_defined(array)
         while array.replacing is not None or array.newer == "device":
             if array.replacing is not None:
-                yield array.replacing
+                yield from self.awaiting(array.replacing)
             elif not self.shared:
-                yield array.download or self.start_download(array, lane)
-            elif array.ops:
-                yield array.ops[0]
+                yield from self.awaiting(array.download or self.start_download(array, OWN))
+            elif array.last:
+                yield from self.awaiting(next(iter(array.last.values())))
             else:
                 array.newer, array.ever_on_host = "both", True
-            if array not in self.live:
-                raise gpu.BufferReleased
+            self.check_live(array)
+            self.check_defined(array)
+
+    def check_live(self, array: Array) -> None:
+        if array not in self.live:
+            raise gpu.BufferReleased
+
+    def check_defined(self, array: Array) -> None:
+        if array.undefined:
+            raise gpu.CommandFailed
 
     @precondition(lambda self: self.idle())
     @rule(data=st.data(), value=VALUES, breaks=FAILS)
@@ -707,12 +743,11 @@ class Device(RuleBasedStateMachine):
         self.sync()
 
     def writing(self, array: Array, value: int, breaks: bool) -> Generator[Op, None, None]:
-        while array.ops:
-            yield array.ops[0]
-            if array not in self.live:
-                raise gpu.BufferReleased
+        while array.last:
+            yield next(iter(array.last.values()))
+            self.check_live(array)
         if array.large:
-            yield self.start_replacing(array, value, breaks)
+            yield from self.awaiting(self.start_replacing(array, value, breaks))
         else:
             array.on_host[:] = value
             array.host_written()
@@ -727,6 +762,7 @@ class Device(RuleBasedStateMachine):
         array.replacing = op = self.start(COPIES, [array], effect, ended)
         op.breaks = op.failed = breaks
         array.host_written()
+        op.written = [array]
         return op
 
     @precondition(lambda self: self.idle())
@@ -747,7 +783,10 @@ class Device(RuleBasedStateMachine):
     @rule(data=st.data(), value=VALUES)
     def write_through_the_view(self, data: st.DataObject, value: int) -> None:
         array = self.draw(data, self.idle())
-        if array.newer in ("neither", "device") or array.replacing is not None:
+        if array.undefined:
+            with pytest.raises(gpu.CommandFailed):
+                _ = array.real.host
+        elif array.newer in ("neither", "device") or array.replacing is not None:
             with pytest.raises((gpu.StaleHost, gpu.NoData, gpu.BufferBusy)):
                 _ = array.real.host
         elif array.ops:
@@ -756,7 +795,7 @@ class Device(RuleBasedStateMachine):
         else:
             array.real.host[0] = array.on_host[0] = value
             array.real.mark_host_dirty()
-            array.host_written()
+            array.host_changed()
         self.sync()
 
     @precondition(lambda self: self.idle())
@@ -770,12 +809,11 @@ class Device(RuleBasedStateMachine):
 
         def ensuring() -> Generator[Op, None, None]:
             if array.replacing is not None:
-                yield array.replacing
-                if array not in self.live:
-                    raise gpu.BufferReleased
+                yield from self.awaiting(array.replacing)
+                self.check_live(array)
             op = self.start_upload(array, OWN)
             if op is not None:
-                yield op
+                yield from self.awaiting(op)
 
         self.work([array], array.real.ensure_on_device(), ensuring())
         self.sync()
@@ -802,18 +840,16 @@ class Device(RuleBasedStateMachine):
                 target.on_device[:] = source.on_device
 
             op = self.start(OWN, [source, target], effect)
-            target.device_written()
+            target.device_written(op)
             try:
-                yield op
+                yield from self.awaiting(op)
             finally:
                 target.busy, target.private = None, False
                 if not op.over or op.failed:
                     self.gone(target)
 
-        work = Work(self.stepped.loop.create_task(self.device.copy(source.real)), copying(), [], 0)
-        self.works.append(work)
-        self.stepped.settle()
-        self.advance(work)
+        work = Work(self.stepped.loop.create_task(self.device.copy(source.real)), copying(), [])
+        self.begin(work)
         self.sync()
 
     def gone(self, array: Array) -> None:
@@ -858,11 +894,10 @@ class Device(RuleBasedStateMachine):
                     x.on_host[:] = value
                     x.host_written()
                 self.start_upload(x, OTHER)
-                self.start(OWN, [x, y], effect)
-                y.device_written()
+                y.device_written(self.start(OWN, [x, y], effect))
                 if not self.shared:
                     self.start_download(y, OTHER)
-                yield from self.making_current(y, OTHER)
+                yield from self.making_current(y)
                 return y.on_host.copy()
             finally:
                 self.gone(x)
@@ -890,13 +925,7 @@ class Device(RuleBasedStateMachine):
 
 
 TestDevice = Device.TestCase
-# The same examples each day: where a task waits for several commands of which one fails, the model does not always know
-# which of them it is told of first. The nightly run draws new ones.
-TestDevice.settings = settings(
-    max_examples=max(10, settings.default.max_examples // 5),
-    derandomize=settings.default.max_examples < 1000,
-    database=None,
-)
+TestDevice.settings = settings(max_examples=max(10, settings.default.max_examples // 5))
 
 
 # --- the machine itself: it has to notice what it is for -----------------------------------------------
@@ -917,10 +946,11 @@ BROKEN: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("broken", BROKEN)
 def test_the_machine_notices(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the three faults that matter most."""
     monkeypatch.setitem(globals(), "PATIENCE", 2.0)
-    few = settings(settings.get_profile("mutants"), max_examples=200, database=None, report_multiple_bugs=False)
+    few = settings(settings.get_profile("mutants"), max_examples=100, database=None, report_multiple_bugs=False)
     with BROKEN[broken](), pytest.raises(AssertionError):
         run_state_machine_as_test(Device, settings=few)
