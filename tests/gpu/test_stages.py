@@ -25,6 +25,7 @@ from rookery import (
     gpu,
     open_system,
 )
+from rookery.gpu._buffer import LARGE
 from support import settle
 
 from .stages import NEVER, SQUARE, Array, Asker, Learn, Square, noting, row
@@ -276,6 +277,28 @@ async def test_every_asker_gets_an_array_of_its_own(device: gpu.Device, system: 
     else:
         assert all(asker.outcome.base is None for asker in askers)
         assert [asker.outcome.tolist() for asker in askers] == [[0, 0], [1, 1]]
+
+
+async def test_an_array_that_the_function_fills_each_time_anew_is_copied_before_the_next_call(
+    device: gpu.Device, system: System
+) -> None:
+    """It is the function's own: however long a thread takes to copy it."""
+    result, copying, calls = np.zeros((1, LARGE // 4), np.float32), threading.Event(), list[int]()
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def stage(device: gpu.Device, batch: gpu.Batch[Square]) -> Array:
+        calls.append(batch.messages[0].label)
+        result[:] = batch.messages[0].row[0]
+        return result
+
+    ref = await system.spawn(stage, device)
+    async with anyio.create_task_group() as tasks:
+        device.copies.submit(copying.wait, (), lambda: "what is copied before")
+        askers = [Asker(tasks, ref, Square(row(i), i)) for i in range(3)]
+        await settle()
+        assert len(calls) == 1
+        copying.set()
+    assert [set(asker.outcome) for asker in askers] == [{0}, {1}, {2}]
 
 
 async def test_a_chain_of_kernels_gives_back_what_is_between_them(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
+import numpy as np
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from rookery._core._parking import interruptible, uninterrupted
@@ -185,8 +186,10 @@ class Staging:
                     self._fail_all(flight.messages, refused.error)
                 else:
                     # Not set if that raised: what has crashed computes nothing more.
-                    flight.called.set()
+                    if not isinstance(result, np.ndarray):
+                        flight.called.set()
                     await self._answer(flight, result)
+                    flight.called.set()  # an array is the function's own, which may fill it again in its next call
         finally:
             self._release(flight.rows)
             if isinstance(result, UnifiedBuffer):
