@@ -47,9 +47,13 @@ class LiveBuffers:
 
     def untrack(self, buffer: UnifiedBuffer) -> None:
         """Forget who took a buffer."""
+        self.track(buffer, None)
+
+    def track(self, buffer: UnifiedBuffer, held: Held | None) -> None:
+        """Somebody has it who did not take it."""
         reference = weakref.ref(buffer)
         if (entry := self._held.get(reference)) is not None:
-            self._held[reference] = *entry[:2], None
+            self._held[reference] = *entry[:2], held
 
     def held(self) -> list[Held]:
         """Who took what, as far as it is tracked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -19,10 +19,11 @@ from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
 from ._holders import Held, current_origin
 from ._live import LiveBuffers
+from ._row_budget import RowBudget
 from ._share import Share, share_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
     import numpy.typing as npt
 
@@ -88,6 +89,7 @@ class BufferPool:
         "_raw",
         "_understood",
         "_watch",
+        "for_rows",
     )
 
     def __init__(
@@ -100,6 +102,8 @@ class BufferPool:
         self._largest = device.info.max_allocation
         self._budget = Budget(limit)
         self._line = WaitingLine(device.loop)
+        self.for_rows: Final = RowBudget(device.loop, limit)
+        """What stages may have of it for their batches."""
         self._live = LiveBuffers(device.loop, self._reclaim_lost)
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
@@ -358,6 +362,26 @@ class BufferPool:
         self._addresses.clear()
         self._budget.trimmed()
         return held
+
+    def adopt(self, buffer: UnifiedBuffer) -> None:
+        """The task that runs has a buffer from here on that another one acquired; for reports."""
+        if self._watch is not None:
+            self._live.track(buffer, Held(f"{buffer.dtype} {buffer.shape}", buffer.reserved, current_origin()))
+
+    @contextmanager
+    def waiting(self, what: str) -> Generator[None]:
+        """The task that runs waits for one that may be waiting for memory; for reports."""
+        if self._watch is None:
+            yield
+            return
+        wanted = Held(what, 0, current_origin())
+        self._watch.waits(wanted)
+        if self._line.first is not None:
+            self._look_for_deadlock(self._watch)
+        try:
+            yield
+        finally:
+            self._watch.waits_no_more(wanted)
 
     def untrack(self, buffer: UnifiedBuffer) -> None:
         """Leave a buffer out of leak reports, for one that is meant to be collected and not released."""
