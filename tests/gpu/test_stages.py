@@ -643,7 +643,7 @@ async def test_a_stage_may_ask_another_one_of_its_device() -> None:
 
         ref = await system.spawn(outer, device)
         async with anyio.create_task_group() as tasks:
-            askers = [Asker(tasks, ref, Square(np.full(1024, i, np.float32))) for i in range(20)]
+            askers = [Asker(tasks, ref, Square(np.full(2048, i, np.float32))) for i in range(20)]
         assert all((asker.outcome == i * i + 1).all() for i, asker in enumerate(askers))
 
 
