@@ -261,6 +261,36 @@ async def test_a_dropped_buffer_that_is_looked_at_keeps_its_memory(either: gpu.D
     assert (other.host == 0).all()
 
 
+@pytest.mark.parametrize("released", [True, False])
+async def test_memory_that_is_still_looked_at_counts_against_the_limit(released: bool) -> None:
+    """Whether its buffer was released or dropped; who waits for it is served when the last array is gone, wherever."""
+    async with gpu.open_device(DEVICE, memory_limit=20_000) as device:
+        if not device.info.shares_host_memory:
+            pytest.skip("the device has memory of its own")
+        views: list[np.ndarray] = []
+        for _ in range(2):
+            buffer = await device.upload(np.full(2000, 7, np.float32))
+            views.append(buffer.host[::2])
+            if released:
+                device.pool.release(buffer)
+            del buffer
+        device.pool.trim()
+        seen = device.pool.statistics()
+        assert (seen.active_bytes, seen.held_bytes) == (0, 0)
+        assert seen.in_flight_bytes == device.pool._raw.managed_bytes >= 16_000
+        assert device.pool.try_acquire(2000) is None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(device.empty, 2000)
+            await anyio.wait_all_tasks_blocked()
+            assert device.pool.statistics().waiting == 1
+            assert [set(view) for view in views] == [{7}, {7}]
+            await anyio.to_thread.run_sync(views.clear)
+        device.pool.trim()
+        seen = device.pool.statistics()
+        assert (seen.active_bytes, seen.in_flight_bytes) == (0, 0)
+        assert device.pool._raw.managed_bytes == 0
+
+
 async def test_a_buffer_is_released_to_its_own_pool(device: gpu.Device) -> None:
     """Another pool would count its bytes wrong."""
     async with gpu.open_device(DEVICE) as other:

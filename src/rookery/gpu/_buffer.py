@@ -129,7 +129,8 @@ class UnifiedBuffer:
         """The host side, a numpy view: neither copied nor transferred. Say `mark_host_dirty` after writing to it.
 
         Leave it alone while launches that use the buffer are in flight. An array that was taken from here stays valid
-        after the buffer's release: its memory is not handed out again before the array is gone.
+        after the buffer's release: its memory is not handed out again before the array is gone, and counts
+        against the limit until then.
 
         Raises:
             StaleHost: if the device side is newer.
@@ -398,10 +399,11 @@ class UnifiedBuffer:
         self._memory, self._retired = None, self._memory  # no longer to be had, and not to be reused yet
         return not self._in_flight
 
-    def drop(self) -> None:
-        """Let go of the memory. A host view that somebody kept keeps it from being reused."""
-        self._retired = self._host = None
+    def drop(self) -> _opencl.RawBuffer | None:
+        """Let go of the memory, which is returned. A host view that somebody kept keeps it from being reused."""
+        memory, self._retired, self._host = self._retired, None, None
         self._failure = None  # whose traceback may see the memory as well
+        return memory
 
     # --- within ---
 
@@ -419,8 +421,7 @@ class UnifiedBuffer:
         if self._host is None:
             memory = self._live()
             if self.owner.info.shares_host_memory:
-                address = self.pool.shared_address(memory)
-                self._host = _opencl.shared_view(memory, address, self.shape, self.dtype)
+                self._host = self.pool.shared_view(memory, self.shape, self.dtype)
             else:
                 self._host = self.pool.host_array(self.shape, self.dtype)
         return self._host
