@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 import anyio.to_thread
 import numpy as np
@@ -115,6 +117,30 @@ async def test_host_access_during_a_launch_is_refused(either: gpu.Device) -> Non
             buffer.copy_from(np.ones(4, np.float32))
         with pytest.raises(gpu.BufferBusy):
             buffer.mark_host_dirty()
+
+
+async def test_a_large_array_may_be_reused_when_writing_it_was_cancelled(either: gpu.Device) -> None:
+    """It was copied by then, all of it."""
+    buffer, copying = await either.empty(BIG), threading.Event()
+    array = np.full(BIG, 1, np.float32)
+    async with anyio.create_task_group() as tasks:
+        either.copies.submit(copying.wait, (), lambda: "what is copied before")
+        scope, over = anyio.CancelScope(), anyio.Event()
+
+        async def write() -> None:
+            with scope:
+                await buffer.write(array)
+            assert scope.cancelled_caught
+            array[:] = 2
+            over.set()
+
+        tasks.start_soon(write)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert not over.is_set()
+        copying.set()
+    assert set(await buffer.read()) == {1}
 
 
 async def test_writing_waits_for_the_launches_that_read(either: gpu.Device) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
+import anyio
 import numpy as np
 
 from rookery._core._parking import uninterrupted
@@ -201,11 +202,18 @@ class UnifiedBuffer:
             elif not self.owner.info.shares_host_memory:
                 await (self._download or self._start_download(self.owner.queue))  # its completion steps the state
             elif self._last:
-                await next(iter(self._last.values()))
+                await self._no_longer_used_by(next(iter(self._last.values())))
             else:
                 self._step(Action.NEED_HOST)
             self._live()
             self._check_defined()
+
+    async def _no_longer_used_by(self, operation: Operation) -> None:
+        """Wait until an operation is over. Its failure is of interest if it was to write this."""
+        if operation in self._writers:
+            await operation
+        else:
+            await operation.settled()
 
     async def read(self) -> npt.NDArray[Any]:
         """The data, as an array of the caller's own, after the commands that write it.
@@ -223,7 +231,8 @@ class UnifiedBuffer:
     async def write(self, array: npt.NDArray[Any]) -> None:
         """Replace the data, after the commands that use it. The array may be reused as soon as this returns.
 
-        If cancelled: nothing was written, or, for a large array that was being copied, all of it will be.
+        If cancelled: nothing was written, or, for a large array that was being copied, all of it was: that is waited for,
+        so that the array may be reused then as well.
 
         Raises:
             TypeError: if it is not an array of this dtype.
@@ -237,7 +246,15 @@ class UnifiedBuffer:
         if self.nbytes < LARGE:
             self._replace(array)
             return
-        await self._start_replacing(self._copying(None, array))
+        copying = self._start_replacing(self._copying(None, array))
+        try:
+            await copying
+        finally:
+            # Until then a thread reads what is the caller's own. It is a copy on the host, with nothing to wait for but
+            # those before it.
+            while not copying.done:
+                with anyio.CancelScope(shield=True):
+                    await copying.settled()
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:
         """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
