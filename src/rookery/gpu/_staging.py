@@ -212,7 +212,7 @@ class Staging:
                     self._fail_all(flight.messages, refused.error)
                 else:
                     # Not set if that raised: what has crashed computes nothing more.
-                    if not isinstance(result, np.ndarray):
+                    if not issubclass(type(result), np.ndarray):
                         flight.called.set()
                     await self._answer(flight, result)
                     flight.called.set()  # an array is the function's own, which may fill it again in its next call
