@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 import anyio.to_thread
 import numpy as np
@@ -115,6 +117,30 @@ async def test_host_access_during_a_launch_is_refused(either: gpu.Device) -> Non
             buffer.copy_from(np.ones(4, np.float32))
         with pytest.raises(gpu.BufferBusy):
             buffer.mark_host_dirty()
+
+
+async def test_a_large_array_may_be_reused_when_writing_it_was_cancelled(either: gpu.Device) -> None:
+    """It was copied by then, all of it."""
+    buffer, copying = await either.empty(BIG), threading.Event()
+    array = np.full(BIG, 1, np.float32)
+    async with anyio.create_task_group() as tasks:
+        either.copies.submit(copying.wait, (), lambda: "what is copied before")
+        scope, over = anyio.CancelScope(), anyio.Event()
+
+        async def write() -> None:
+            with scope:
+                await buffer.write(array)
+            assert scope.cancelled_caught
+            array[:] = 2
+            over.set()
+
+        tasks.start_soon(write)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert not over.is_set()
+        copying.set()
+    assert set(await buffer.read()) == {1}
 
 
 async def test_writing_waits_for_the_launches_that_read(either: gpu.Device) -> None:
@@ -259,6 +285,36 @@ async def test_a_dropped_buffer_that_is_looked_at_keeps_its_memory(either: gpu.D
     either.pool.trim()
     assert (view == 7).all()
     assert (other.host == 0).all()
+
+
+@pytest.mark.parametrize("released", [True, False])
+async def test_memory_that_is_still_looked_at_counts_against_the_limit(released: bool) -> None:
+    """Whether its buffer was released or dropped; who waits for it is served when the last array is gone, wherever."""
+    async with gpu.open_device(DEVICE, memory_limit=20_000) as device:
+        if not device.info.shares_host_memory:
+            pytest.skip("the device has memory of its own")
+        views: list[np.ndarray] = []
+        for _ in range(2):
+            buffer = await device.upload(np.full(2000, 7, np.float32))
+            views.append(buffer.host[::2])
+            if released:
+                device.pool.release(buffer)
+            del buffer
+        device.pool.trim()
+        seen = device.pool.statistics()
+        assert (seen.active_bytes, seen.held_bytes) == (0, 0)
+        assert seen.in_flight_bytes == device.pool._raw.managed_bytes >= 16_000
+        assert device.pool.try_acquire(2000) is None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(device.empty, 2000)
+            await anyio.wait_all_tasks_blocked()
+            assert device.pool.statistics().waiting == 1
+            assert [set(view) for view in views] == [{7}, {7}]
+            await anyio.to_thread.run_sync(views.clear)
+        device.pool.trim()
+        seen = device.pool.statistics()
+        assert (seen.active_bytes, seen.in_flight_bytes) == (0, 0)
+        assert device.pool._raw.managed_bytes == 0
 
 
 async def test_a_buffer_is_released_to_its_own_pool(device: gpu.Device) -> None:

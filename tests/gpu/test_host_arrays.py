@@ -6,6 +6,7 @@ import operator
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import numpy as np
 import pytest
 
@@ -146,6 +147,30 @@ async def test_a_command_that_only_reads_a_buffer_does_it_no_harm(either: gpu.De
     with pytest.raises(gpu.CommandFailed):
         await either.copies.submit(fail, (buffer,), lambda: "the command")
     assert (await buffer.read()).tolist() == [2] * 4
+
+
+async def test_reading_what_a_failing_command_only_reads_does_not_fail(device: gpu.Device) -> None:
+    """Not even while that is in flight."""
+    buffer, failing = await device.upload(np.full(4, 2, np.float32)), threading.Event()
+    buffer.mark_device_dirty()
+
+    def fail_later() -> None:
+        failing.wait()
+        raise ZeroDivisionError
+
+    operation = device.copies.submit(fail_later, (buffer,), lambda: "the command")
+    async with anyio.create_task_group() as tasks:
+        values: list[list[float]] = []
+
+        async def read() -> None:
+            values.append((await buffer.read()).tolist())
+
+        tasks.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        failing.set()
+    assert values == [[2] * 4]
+    with pytest.raises(gpu.CommandFailed):
+        await operation
 
 
 async def test_a_launch_writes_what_is_not_const(either: gpu.Device) -> None:

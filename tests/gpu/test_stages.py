@@ -25,6 +25,7 @@ from rookery import (
     gpu,
     open_system,
 )
+from rookery.gpu._buffer import LARGE
 from support import settle
 
 from .stages import NEVER, SQUARE, Array, Asker, Learn, Square, noting, row
@@ -278,6 +279,28 @@ async def test_every_asker_gets_an_array_of_its_own(device: gpu.Device, system: 
         assert [asker.outcome.tolist() for asker in askers] == [[0, 0], [1, 1]]
 
 
+async def test_an_array_that_the_function_fills_each_time_anew_is_copied_before_the_next_call(
+    device: gpu.Device, system: System
+) -> None:
+    """It is the function's own: however long a thread takes to copy it."""
+    result, copying, calls = np.zeros((1, LARGE // 4), np.float32), threading.Event(), list[int]()
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def stage(device: gpu.Device, batch: gpu.Batch[Square]) -> Array:
+        calls.append(batch.messages[0].label)
+        result[:] = batch.messages[0].row[0]
+        return result
+
+    ref = await system.spawn(stage, device)
+    async with anyio.create_task_group() as tasks:
+        device.copies.submit(copying.wait, (), lambda: "what is copied before")
+        askers = [Asker(tasks, ref, Square(row(i), i)) for i in range(3)]
+        await settle()
+        assert len(calls) == 1
+        copying.set()
+    assert [set(asker.outcome) for asker in askers] == [{0}, {1}, {2}]
+
+
 async def test_a_chain_of_kernels_gives_back_what_is_between_them(
     device: gpu.Device, system: System, square: gpu.Kernel
 ) -> None:
@@ -378,12 +401,16 @@ async def test_a_row_that_is_larger_than_all_that_may_be_in_flight_fails_alone(
     assert (await ref.ask(Square(row(1, 2)))).tolist() == [2, 5]
 
 
-async def test_a_row_that_the_pool_can_never_hold_fails_alone() -> None:
-    """The stage goes on."""
+async def test_a_row_that_leaves_no_room_for_its_result_fails_alone() -> None:
+    """Larger than a quarter of the pool, and all the more one that the pool can never hold; the stage goes on."""
     async with gpu.open_device(DEVICE, memory_limit=4096) as device, open_system() as system:
         ref = await system.spawn(noting([], max_delay=0), device, await device.kernel(SQUARE, "square"))
-        with pytest.raises(gpu.OutOfDeviceMemory, match=r"more than the limit of 4,096"):
-            await ref.ask(Square(np.zeros(2000, np.float32)))
+        for size in (257, 2000):
+            with pytest.raises(
+                gpu.OutOfDeviceMemory, match=r"rows have 1,024 of the device's 4,096, .*: split it, or open"
+            ):
+                await ref.ask(Square(np.zeros(size, np.float32)))
+        assert (await ref.ask(Square(np.full(256, 2, np.float32)))).tolist() == [5] * 256
         assert (await ref.ask(Square(row(1, 2)))).tolist() == [2, 5]
 
 
@@ -590,6 +617,77 @@ async def test_a_stage_leaves_room_for_its_results() -> None:
             askers = [Asker(tasks, ref, Square(np.full(1024, i, np.float32))) for i in range(50)]
         assert all((asker.outcome == i * i + 1).all() for i, asker in enumerate(askers))
         assert device.pool.statistics().active_bytes == 0
+
+
+async def test_all_stages_of_a_device_leave_room_for_their_results() -> None:
+    """Together, however many there are; each gets its turn."""
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10, debug=True) as device, open_system() as system:
+        stage, kernel = noting([], max_items=1, max_delay=0), await device.kernel(SQUARE, "square")
+        refs = [await system.spawn(stage, device, kernel, name=f"stage-{i}") for i in range(5)]
+        async with anyio.create_task_group() as tasks:
+            rows = [np.full(4096 - i, i, np.float32) for i in range(4)]
+            askers = [Asker(tasks, ref, Square(one)) for one in rows for ref in refs]
+        assert all((asker.outcome == asker.request.row[0] ** 2 + 1).all() for asker in askers)
+        assert device.pool.statistics().active_bytes == 0
+
+
+async def test_a_stage_may_ask_another_one_of_its_device() -> None:
+    """Rows of its own that wait for the answer leave room for those that are asked with."""
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10) as device, open_system() as system:
+        kernel = await device.kernel(SQUARE, "square")
+        inner = await system.spawn(noting([], max_items=1, max_delay=0), device, kernel)
+
+        @gpu.batched(max_items=1, max_delay=0)
+        async def outer(device: gpu.Device, batch: gpu.Batch[Square]) -> Array:
+            return np.stack([await inner.ask(each) for each in batch.messages])
+
+        ref = await system.spawn(outer, device)
+        async with anyio.create_task_group() as tasks:
+            askers = [Asker(tasks, ref, Square(np.full(2048, i, np.float32))) for i in range(20)]
+        assert all((asker.outcome == i * i + 1).all() for i, asker in enumerate(askers))
+
+
+async def test_a_stage_that_is_cancelled_while_it_waits_for_others_lets_them_go_on() -> None:
+    """Nothing of what stages have together is lost."""
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10) as device, open_system() as system:
+        kernel, large = await device.kernel(SQUARE, "square"), np.full(4096, 2, np.float32)
+        refs = [
+            await system.spawn(child(noting([], max_items=1, max_delay=0), device, kernel).options(stop_timeout=0))
+            for _ in range(3)
+        ]
+        async with anyio.create_task_group() as tasks:
+            with Gate(device.queue):
+                askers = []
+                for ref in refs:
+                    askers.append(Asker(tasks, ref, Square(large)))
+                    await settle()
+                await refs[1].stop()
+        assert isinstance(askers[1].outcome, ActorStopped)
+        assert [set(askers[i].outcome) for i in (0, 2)] == [{5}, {5}]
+        for ref in (refs[0], refs[2]):
+            assert set(await ref.ask(Square(large))) == {5}
+
+
+async def test_a_stage_that_waits_for_its_own_memory_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """In debug mode: with all that its batches hold, and where its function waits."""
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def greedy(device: gpu.Device, batch: gpu.Batch[Square]) -> gpu.UnifiedBuffer:
+        first = await device.empty(8000)
+        await device.empty(9000)
+        return first
+
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10, debug=True) as device, open_system() as system:
+        ref = await system.spawn(child(greedy, device).options(stop_timeout=0))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                Asker(tasks, ref, Square(row(1)))
+            await settle()
+            await ref.stop()
+    (reported,) = [record.getMessage() for record in caplog.records if "deadlock" in record.getMessage()]
+    assert "float32 (8000,)" in reported
+    assert "float32 (9000,)" in reported
+    assert f"{ref.path} batch" in reported
 
 
 # --- the life of a stage -------------------------------------------------------------------------------------

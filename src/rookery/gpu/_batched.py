@@ -161,9 +161,10 @@ def batched(
 
     Args:
         max_items: How many messages there are in a batch at most.
-        max_bytes: How many bytes of rows may be on their way, from being taken to being answered; and never more than a
-            quarter of what the device's pool may hand out, so that there is room for results. Beyond that, no message is
-            taken, the mailbox fills, and senders wait. A batch has half of it at most, so that there are two.
+        max_bytes: How many bytes of rows may be on their way, from being taken to being answered; and never more than an
+            eighth of what the device's pool may hand out, nor than a quarter for all stages of the device together, so that
+            there is room for results. Beyond that, no message is taken, the mailbox fills, and senders wait. A batch has
+            half of it at most, so that there are two. A row of up to a quarter of the pool flies alone; a larger one fails.
         max_delay: Seconds that a batch waits for more messages, from its first one on. 0 takes what is there.
         shape: The shape of every row, which the function can rely on. Without it a batch holds rows of one shape, that of
             its first message.

@@ -15,7 +15,8 @@ class Budget:
 
     All sizes are rounded ones: what a request takes from the device, which is a little more than it asks for.
     A byte is *active* while somebody owns its buffer, *in flight* from the release of the buffer to the
-    completion of the last command that uses it, and *held* from then until it is handed out again or trimmed.
+    completion of the last command that uses it, or to the end of the last host view of it, and *held* from then until it
+    is handed out again or trimmed.
     Active and in flight together never exceed the limit; held bytes make room when they are in the way.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
+import anyio
 import numpy as np
 
 from rookery._core._parking import uninterrupted
@@ -129,7 +130,8 @@ class UnifiedBuffer:
         """The host side, a numpy view: neither copied nor transferred. Say `mark_host_dirty` after writing to it.
 
         Leave it alone while launches that use the buffer are in flight. An array that was taken from here stays valid
-        after the buffer's release: its memory is not handed out again before the array is gone.
+        after the buffer's release: its memory is not handed out again before the array is gone, and counts
+        against the limit until then.
 
         Raises:
             StaleHost: if the device side is newer.
@@ -200,11 +202,18 @@ class UnifiedBuffer:
             elif not self.owner.info.shares_host_memory:
                 await (self._download or self._start_download(self.owner.queue))  # its completion steps the state
             elif self._last:
-                await next(iter(self._last.values()))
+                await self._no_longer_used_by(next(iter(self._last.values())))
             else:
                 self._step(Action.NEED_HOST)
             self._live()
             self._check_defined()
+
+    async def _no_longer_used_by(self, operation: Operation) -> None:
+        """Wait until an operation is over. Its failure is of interest if it was to write this."""
+        if operation in self._writers:
+            await operation
+        else:
+            await operation.settled()
 
     async def read(self) -> npt.NDArray[Any]:
         """The data, as an array of the caller's own, after the commands that write it.
@@ -222,7 +231,8 @@ class UnifiedBuffer:
     async def write(self, array: npt.NDArray[Any]) -> None:
         """Replace the data, after the commands that use it. The array may be reused as soon as this returns.
 
-        If cancelled: nothing was written, or, for a large array that was being copied, all of it will be.
+        If cancelled: nothing was written, or, for a large array that was being copied, all of it was: that is waited for,
+        so that the array may be reused then as well.
 
         Raises:
             TypeError: if it is not an array of this dtype.
@@ -236,7 +246,15 @@ class UnifiedBuffer:
         if self.nbytes < LARGE:
             self._replace(array)
             return
-        await self._start_replacing(self._copying(None, array))
+        copying = self._start_replacing(self._copying(None, array))
+        try:
+            await copying
+        finally:
+            # Until then a thread reads what is the caller's own. It is a copy on the host, with nothing to wait for but
+            # those before it.
+            while not copying.done:
+                with anyio.CancelScope(shield=True):
+                    await copying.settled()
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:
         """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
@@ -398,10 +416,11 @@ class UnifiedBuffer:
         self._memory, self._retired = None, self._memory  # no longer to be had, and not to be reused yet
         return not self._in_flight
 
-    def drop(self) -> None:
-        """Let go of the memory. A host view that somebody kept keeps it from being reused."""
-        self._retired = self._host = None
+    def drop(self) -> _opencl.RawBuffer | None:
+        """Let go of the memory, which is returned. A host view that somebody kept keeps it from being reused."""
+        memory, self._retired, self._host = self._retired, None, None
         self._failure = None  # whose traceback may see the memory as well
+        return memory
 
     # --- within ---
 
@@ -419,8 +438,7 @@ class UnifiedBuffer:
         if self._host is None:
             memory = self._live()
             if self.owner.info.shares_host_memory:
-                address = self.pool.shared_address(memory)
-                self._host = _opencl.shared_view(memory, address, self.shape, self.dtype)
+                self._host = self.pool.shared_view(memory, self.shape, self.dtype)
             else:
                 self._host = self.pool.host_array(self.shape, self.dtype)
         return self._host

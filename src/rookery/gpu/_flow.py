@@ -67,6 +67,9 @@ class Flow:
             return
         while len(self._items) > self._plan.max_items:
             await self._ending()
+        if self.unwanted(item):
+            self.end(item)  # before it waits for memory, which others need
+            return
         await item.set_aside(self._plan.memory)
         self._crews[0].enter(item)
 

@@ -47,9 +47,13 @@ class LiveBuffers:
 
     def untrack(self, buffer: UnifiedBuffer) -> None:
         """Forget who took a buffer."""
+        self.track(buffer, None)
+
+    def track(self, buffer: UnifiedBuffer, held: Held | None) -> None:
+        """Somebody has it who did not take it."""
         reference = weakref.ref(buffer)
         if (entry := self._held.get(reference)) is not None:
-            self._held[reference] = *entry[:2], None
+            self._held[reference] = *entry[:2], held
 
     def held(self) -> list[Held]:
         """Who took what, as far as it is tracked."""
@@ -64,14 +68,14 @@ class LiveBuffers:
         """Bytes that all of them take from the device."""
         return sum(reserved for _, reserved, _ in self._held.values())
 
-    def take_lost(self) -> list[tuple[int, Held | None]]:
-        """Let go of the memory of buffers that are gone; returns how many bytes each took from the device, and who."""
+    def take_lost(self) -> list[tuple[_opencl.RawBuffer, int, Held | None]]:
+        """Take the memory of buffers that are gone, with how many bytes each took from the device, and who."""
         self._told = False  # cleared first: what is noted from here on is either seen below or told again
-        lost: list[tuple[int, Held | None]] = []
+        lost: list[tuple[_opencl.RawBuffer, int, Held | None]] = []
         while self._lost:
             # One that was released before it was collected is here no longer.
             if (entry := self._held.pop(self._lost.popleft(), None)) is not None:
-                lost.append(entry[1:])
+                lost.append(entry)
         return lost
 
     @property

@@ -223,10 +223,10 @@ def rounded_size(pool: RawPool, nbytes: int) -> int:
     return pool.alloc_size(pool.bin_number(nbytes))
 
 
-class _SharedMemory:
+class SharedMemory:
     """Device memory seen as host memory: keeps the memory as long as an array over it lives."""
 
-    __slots__ = ("__array_interface__", "_memory")
+    __slots__ = ("__array_interface__", "__weakref__", "_memory")
 
     def __init__(self, memory: RawBuffer, address: int, nbytes: int) -> None:
         self._memory = memory
@@ -246,10 +246,10 @@ def shared_address(queue: RawQueue, memory: RawBuffer) -> int:
     return address
 
 
-def shared_view(memory: RawBuffer, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A numpy view of device memory at a host address. The memory cannot be reused before the view is gone."""
+def shared_view(shared: SharedMemory, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A numpy view of device memory, which cannot be reused before the view is gone."""
     # As bytes first: the interface has no words for structured dtypes.
-    return np.asarray(_SharedMemory(memory, address, math.prod(shape) * dtype.itemsize)).view(dtype).reshape(shape)
+    return np.asarray(shared).view(dtype).reshape(shape)
 
 
 class _PinnedMemory:

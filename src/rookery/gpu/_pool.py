@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -19,10 +19,12 @@ from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
 from ._holders import Held, current_origin
 from ._live import LiveBuffers
+from ._row_budget import RowBudget
 from ._share import Share, share_of
+from ._views import HostViews
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
     import numpy.typing as npt
 
@@ -50,7 +52,7 @@ class PoolStatistics:
     active_bytes: int
     """In buffers that somebody owns, or set aside for items of pipelines."""
     in_flight_bytes: int
-    """In buffers that were released while commands still use them."""
+    """In buffers that were released while commands still use them, or while somebody keeps an array over their memory."""
     held_bytes: int
     """Kept for the next request of the same size."""
     peak_bytes: int
@@ -87,7 +89,9 @@ class BufferPool:
         "_pinned",
         "_raw",
         "_understood",
+        "_views",
         "_watch",
+        "for_rows",
     )
 
     def __init__(
@@ -100,7 +104,10 @@ class BufferPool:
         self._largest = device.info.max_allocation
         self._budget = Budget(limit)
         self._line = WaitingLine(device.loop)
+        self.for_rows: Final = RowBudget(device.loop, limit)
+        """What stages may have of it for their batches."""
         self._live = LiveBuffers(device.loop, self._reclaim_lost)
+        self._views = HostViews(device.loop, self._reclaim_lost)
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
         self._understood: dict[int | tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any], int]] = {}
@@ -129,7 +136,7 @@ class BufferPool:
         """
         self._device.check_usable()
         sides, kind, nbytes = self._understand(shape, dtype)
-        if self._live.any_lost:
+        if self._live.any_lost or self._views.any_gone:
             self._reclaim_lost()
         self._at_once += 1
         if self._at_once % YIELD_EVERY == 0:
@@ -152,7 +159,7 @@ class BufferPool:
         """
         self._device.check_usable()
         sides, kind, nbytes = self._understand(shape, dtype)
-        if self._live.any_lost:
+        if self._live.any_lost or self._views.any_gone:
             self._reclaim_lost()
         share = share_of(self)
         taken = self._budget.take(nbytes) if share is None else share.draw_nowait(nbytes)
@@ -183,7 +190,7 @@ class BufferPool:
     async def set_aside(self, nbytes: int) -> Share:
         """Wait, as `acquire` does, for memory that becomes buffers later; ``nbytes`` is what `rounded_share` says."""
         self._device.check_usable()
-        if self._live.any_lost:
+        if self._live.any_lost or self._views.any_gone:
             self._reclaim_lost()
         if not self._budget.take(nbytes):
             await self._wait_for(nbytes, "an item of a pipeline")
@@ -327,21 +334,31 @@ class BufferPool:
     @uninterrupted
     def reclaim(self, buffer: UnifiedBuffer) -> None:
         """Take the memory of a released buffer that no command uses any more, and serve who waits."""
-        buffer.drop()
+        share = None if buffer.share is None or buffer.share.closed else buffer.share
+        if self._views.keep(buffer.drop(), buffer.reserved, share):
+            if share is not None:
+                share.kept(buffer)
+            return
         self._budget.reclaim(buffer.reserved)
-        if buffer.share is not None and not buffer.share.closed:
+        if share is not None:
             self._budget.reserve(buffer.reserved)
-            buffer.share.reclaimed(buffer)
+            share.reclaimed(buffer)
         self._serve()
 
     @uninterrupted
     def _reclaim_lost(self) -> None:
-        """Take the memory of buffers that were collected without a release, and serve who waits."""
-        for nbytes, held in self._live.take_lost():
+        """Take the memory of what was collected, buffers without a release and host views, and serve who waits."""
+        for memory, nbytes, held in self._live.take_lost():
             self._budget.retire(nbytes)
-            self._budget.reclaim(nbytes)
+            if not self._views.keep(memory, nbytes):
+                self._budget.reclaim(nbytes)
             if self._watch is not None and held is not None:
                 self._watch.leaked(held)
+        for nbytes, share in self._views.take_gone():
+            self._budget.reclaim(nbytes)
+            if share is not None and not share.closed:
+                self._budget.reserve(nbytes)
+                share.returned(nbytes)
         self._serve()
 
     @uninterrupted
@@ -358,6 +375,26 @@ class BufferPool:
         self._addresses.clear()
         self._budget.trimmed()
         return held
+
+    def adopt(self, buffer: UnifiedBuffer) -> None:
+        """The task that runs has a buffer from here on that another one acquired; for reports."""
+        if self._watch is not None:
+            self._live.track(buffer, Held(f"{buffer.dtype} {buffer.shape}", buffer.reserved, current_origin()))
+
+    @contextmanager
+    def waiting(self, what: str) -> Generator[None]:
+        """The task that runs waits for one that may be waiting for memory; for reports."""
+        if self._watch is None:
+            yield
+            return
+        wanted = Held(what, 0, current_origin())
+        self._watch.waits(wanted)
+        if self._line.first is not None:
+            self._look_for_deadlock(self._watch)
+        try:
+            yield
+        finally:
+            self._watch.waits_no_more(wanted)
 
     def untrack(self, buffer: UnifiedBuffer) -> None:
         """Leave a buffer out of leak reports, for one that is meant to be collected and not released."""
@@ -380,8 +417,14 @@ class BufferPool:
             waiting=len(self._line),
         )
 
-    def shared_address(self, memory: _opencl.RawBuffer) -> int:
-        """Where the host finds memory of a device that shares the host's."""
+    def shared_view(self, memory: _opencl.RawBuffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Memory of a device that shares the host's, as an array."""
+        shared = _opencl.SharedMemory(memory, self._shared_address(memory), math.prod(shape) * dtype.itemsize)
+        self._views.seen(memory, shared)
+        return _opencl.shared_view(shared, shape, dtype)
+
+    def _shared_address(self, memory: _opencl.RawBuffer) -> int:
+        """Where the host finds it."""
         handle = memory.int_ptr
         if (address := self._addresses.get(handle)) is None:
             address = self._addresses[handle] = _opencl.shared_address(self._mapping, memory)
@@ -406,6 +449,7 @@ class BufferPool:
         self._reclaim_lost()
         if self._watch is not None:
             self._watch.closed(self._live.held())
+        self._views.close()
         for buffer in self._live:
             self._live.discard(buffer)
             self._budget.retire(buffer.reserved)

@@ -66,8 +66,8 @@ class Share:
             if self._spare + self._coming_back < nbytes:
                 raise OutOfDeviceMemory(
                     f"a step asked for a buffer of {nbytes:,} bytes, and its item has {self._spare + self._coming_back:,} "
-                    f"left of the {self.nbytes:,} that are set aside for it: release what it needs no more, or give each "
-                    "item more, `pipeline(..., memory={device: nbytes})`"
+                    f"left of the {self.nbytes:,} that are set aside for it: release what it needs no more, keep no "
+                    "`buffer.host` of it, or give each item more, `pipeline(..., memory={device: nbytes})`"
                 )
             self._came_back = self._came_back or Latch(self._loop)
             await self._came_back.wait()
@@ -95,7 +95,16 @@ class Share:
     def reclaimed(self, buffer: UnifiedBuffer) -> None:
         """The last command that used a released buffer has completed."""
         self._coming_back -= buffer.reserved
-        self._spare += buffer.reserved
+        self.returned(buffer.reserved)
+
+    def kept(self, buffer: UnifiedBuffer) -> None:
+        """No command uses a released buffer any more, but an array looks at its memory, until nobody knows when."""
+        self._coming_back -= buffer.reserved
+        self.returned(0)  # who waits for it is to be refused
+
+    def returned(self, nbytes: int) -> None:
+        """So many bytes have come back."""
+        self._spare += nbytes
         latch, self._came_back = self._came_back, None
         if latch is not None:
             latch.set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
+import numpy as np
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from rookery._core._parking import interruptible, uninterrupted
@@ -20,6 +21,7 @@ from rookery._model.errors import Refused, StopRequested
 
 from ._buffer import LARGE, UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory
+from ._row_budget import SHARE
 from ._rows import RowRules, Taken
 
 if TYPE_CHECKING:
@@ -33,10 +35,6 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 3
 """Batches in flight: one is copied there, one computes, one is copied back."""
-
-SHARE: Final = 4
-"""In flight is at most one part in so many of what the pool may hand out: without room for its results, which the
-function acquires while the next batch holds its own memory already, a stage would wait for ever."""
 
 
 @final
@@ -75,7 +73,8 @@ class Staging:
         self._rules = rules
         self._max_items = max_items
         self._max_delay = max_delay
-        self._max_bytes = min(rules.max_bytes, device.pool.statistics().limit_bytes // SHARE)
+        self._of_all = device.pool.for_rows
+        self._max_bytes = min(rules.max_bytes, self._of_all.for_several)
         self._serve = serve
         self._next: Taken | None = None  # taken, and not of the shape of the batch that was being filled
         self._flights: dict[Flight, None] = {}  # oldest first
@@ -133,10 +132,22 @@ class Staging:
     def _understood(self, message: Any) -> Taken | None:
         """The message with its row; None for one that fails alone."""
         try:
-            return Taken(message, self._rules.row_of(message))
-        except (ArgumentTypeError, ArgumentValueError) as error:
+            row = self._rules.row_of(message)
+            self._check_fits(row.nbytes)
+            return Taken(message, row)
+        except (ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory) as error:
             self._fail(message, error)
             return None
+
+    def _check_fits(self, nbytes: int) -> None:
+        """Refuse a row that leaves no room for its result."""
+        if nbytes > self._of_all.limit:
+            limit = self._device.pool.statistics().limit_bytes
+            raise OutOfDeviceMemory(
+                f"{self._rules.stage} got a row of {nbytes:,} bytes, and rows have {self._of_all.limit:,} of the device's "
+                f"{limit:,}, so that there is room for results: split it, or open the device with "
+                f"memory_limit={SHARE * nbytes} or more"
+            )
 
     def _most(self, nbytes: int) -> int:
         """How many rows of that many bytes a batch has at most: half of what may be in flight, so that there are two."""
@@ -157,12 +168,17 @@ class Staging:
         """Start to copy a batch, and a task that sees to the rest."""
         row = batch[0].row
         capacity = min(_power_of_two(len(batch)), self._most(row.nbytes))
+        nbytes = capacity * row.nbytes
+        await self._reserve(nbytes)
         try:
             rows = await self._device.pool.acquire((capacity, *row.shape), row.dtype)
         except OutOfDeviceMemory as error:
-            for taken in batch:
-                self._fail(taken.message, error)
+            self._of_all.give_back(nbytes)
+            self._fail_all([taken.message for taken in batch], error)
             return
+        except BaseException:
+            self._of_all.give_back(nbytes)
+            raise
         rows.gather([taken.row for taken in batch])
         rows.start_upload(self._device.uploads)
         before, self._latest = self._latest, Latch(self._device.loop)
@@ -170,14 +186,25 @@ class Staging:
         self._flights[flight] = None
         self._ctx.start_soon(self._fly, flight, name=f"{self._cell.path} batch")
 
+    async def _reserve(self, nbytes: int) -> None:
+        """Wait until that many bytes fit what all stages of the device may have in flight together."""
+        while self._flights:
+            if self._of_all.take_more(nbytes):
+                return
+            await self._landing()
+        await self._of_all.take(nbytes)
+
     @uninterrupted
     async def _fly(self, flight: Flight) -> None:
         """Compute a batch when its turn has come, and answer."""
         result: object = None
+        pool = self._device.pool
+        pool.adopt(flight.rows)
         try:
             with flight.scope:
                 if flight.before is not None:
-                    await flight.before.wait()
+                    with pool.waiting("its turn"):
+                        await flight.before.wait()
                 try:
                     result = await _call(self._serve, flight.messages, flight.rows)
                 except Refused as refused:
@@ -185,12 +212,15 @@ class Staging:
                     self._fail_all(flight.messages, refused.error)
                 else:
                     # Not set if that raised: what has crashed computes nothing more.
-                    flight.called.set()
+                    if not issubclass(type(result), np.ndarray):
+                        flight.called.set()
                     await self._answer(flight, result)
+                    flight.called.set()  # an array is the function's own, which may fill it again in its next call
         finally:
             self._release(flight.rows)
             if isinstance(result, UnifiedBuffer):
                 self._release(result)
+            self._of_all.give_back(flight.rows.nbytes)
             del self._flights[flight]
             if self._one_ended is not None:
                 self._one_ended.set()
