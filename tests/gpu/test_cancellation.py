@@ -127,16 +127,24 @@ async def test_cancelled_while_a_large_array_is_copied(device: gpu.Device) -> No
     buffer = await device.empty(LARGE)
     hold = threading.Event()
     device.copies.submit(hold.wait, (), lambda: "holding copies back")
-    try:
-        with anyio.CancelScope() as scope:
-            scope.cancel()
+    scope = anyio.CancelScope()
+
+    async def write() -> None:
+        with scope:
             await buffer.write(np.full(LARGE, 5, np.float32))
         assert scope.cancelled_caught
-        with pytest.raises(gpu.BufferBusy, match=r"is being written.*write `await buffer\.ensure_on_host\(\)` first"):
-            _ = buffer.host
-        operation = increment.submit(buffer)
-        await anyio.sleep(0.01)
-        assert not operation.done
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            scope.cancel()
+            tasks.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(gpu.BufferBusy, match=r"is being written.*write `await buffer\.ensure_on_host\(\)` first"):
+                _ = buffer.host
+            operation = increment.submit(buffer)
+            await anyio.sleep(0.01)
+            assert not operation.done
+            hold.set()
     finally:
         hold.set()
     assert (await buffer.read() == 6).all()
@@ -188,15 +196,14 @@ async def test_tasks_that_read_and_launch_see_the_order_in_which_they_began(eith
 
 
 async def test_synchronize_waits_for_host_copies(device: gpu.Device) -> None:
-    """Also for those that nobody awaits."""
+    """Whoever awaits them."""
     buffer = await device.empty(LARGE)
     hold = threading.Event()
     device.copies.submit(hold.wait, (), lambda: "holding copies back")
     try:
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await buffer.write(np.full(LARGE, 5, np.float32))
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(buffer.write, np.full(LARGE, 5, np.float32))
+            await anyio.wait_all_tasks_blocked()
             tasks.start_soon(device.synchronize)
             await anyio.wait_all_tasks_blocked()
             assert device.copies.in_flight
@@ -211,12 +218,13 @@ async def test_a_released_buffer_is_not_reused_while_it_is_copied() -> None:
     """A copy counts as much as a command."""
     async with gpu.open_device(DEVICE, memory_limit=5 << 20) as device:
         hold = threading.Event()
-        device.copies.submit(hold.wait, (), lambda: "holding copies back")
         try:
             with anyio.CancelScope() as scope:
                 async with device.pool.lease(LARGE) as buffer:
-                    scope.cancel()
                     await buffer.write(np.full(LARGE, 5, np.float32))
+                    device.copies.submit(hold.wait, (), lambda: "holding copies back")
+                    scope.cancel()
+                    await buffer.read()
             assert device.pool.statistics().in_flight_bytes == buffer.reserved
             assert device.pool.try_acquire(LARGE) is None
         finally:
