@@ -139,7 +139,9 @@ async def test_cancelled_while_a_large_array_is_copied(device: gpu.Device) -> No
             scope.cancel()
             tasks.start_soon(write)
             await anyio.wait_all_tasks_blocked()
-            with pytest.raises(gpu.BufferBusy, match=r"is being written.*write `await buffer\.ensure_on_host\(\)` first"):
+            with pytest.raises(
+                gpu.BufferBusy, match=r"is being written.*write `await buffer\.ensure_on_host\(\)` first"
+            ):
                 _ = buffer.host
             operation = increment.submit(buffer)
             await anyio.sleep(0.01)
