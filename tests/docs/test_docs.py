@@ -100,6 +100,7 @@ def test_the_program_runs(program: Program, capsys: pytest.CaptureFixture[str]) 
     run(program, capsys)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "start",
     [

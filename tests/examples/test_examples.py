@@ -17,6 +17,8 @@ FOLDER = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 PNG = b"\x89PNG"
 
+pytestmark = pytest.mark.once
+
 Run: TypeAlias = Callable[[str], CompletedProcess[str]]
 
 

@@ -47,6 +47,7 @@ class Interrupt:
         return self
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 @pytest.mark.parametrize("start", range(1, 11))
 def test_an_interrupt_leaves_the_books_in_order(start: int) -> None:
@@ -82,6 +83,7 @@ async def same(device: gpu.Device, batch: gpu.Batch[Square]) -> gpu.UnifiedBuffe
     return batch.rows
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
 @pytest.mark.parametrize("start", range(1, 11))
 def test_an_interrupt_ends_a_stage_in_order(start: int) -> None:
