@@ -62,7 +62,9 @@ class Tally:
     __slots__ = ("completed_well", "failed", "launched", "seconds")
 
     def __init__(self) -> None:
-        self.launched = self.completed_well = self.failed = 0
+        self.launched: int = 0
+        self.completed_well: int = 0
+        self.failed: int = 0
         self.seconds: float = 0.0
 
     def started(self, operation: Operation) -> None:  # noqa: ARG002 - part of the protocol

@@ -29,6 +29,7 @@ from ._tree import Node
 if TYPE_CHECKING:
     from .._core.cell import Cell
     from .._core.context import Context
+    from .._core.spec import ChildSpec
     from .._core.system import System
     from ._context import KernelContext
     from ._telemetry import KernelTelemetry, Meter
@@ -63,7 +64,7 @@ class Kernel(Node):
         state = definition.state
         self.keeper: Final = None if state is None else Keeper(definition.kernel_id, state, engine.loop)
         behaviour = run_kernel if state is None else run_stateful_kernel
-        self.spec = child(behaviour, self).options(**attrs.asdict(options, recurse=False))
+        self.spec: ChildSpec[Any] = child(behaviour, self).options(**attrs.asdict(options, recurse=False))
         self.returned: bool = False
         """Whether the latest run of its function has ended well, and nobody had asked it to."""
         self._was_active = False
@@ -271,8 +272,7 @@ class Kernel(Node):
         """Count anew."""
         self._dropped_before -= self.dropped
         self._received_before -= self.processed
-        self.error_count = 0
-        self.last_error = None
+        self.forget_crashes()
         if self.meter is not None:
             self.meter.reset()
 

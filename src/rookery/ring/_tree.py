@@ -145,6 +145,11 @@ class Node(ABC):
             for node in above:
                 node._heard.append(crash)
 
+    def forget_crashes(self) -> None:
+        """Count them anew."""
+        self.error_count = 0
+        self.last_error = None
+
     def ended(self) -> None:
         """Its actor has ended: by itself, or because what is above it did, which may be started again."""
         if self.parent is None or self.parent.over or self.leaving or self.ends_alone():
