@@ -464,7 +464,9 @@ async def test_a_task_outside_the_block_that_goes_on_launching_is_refused() -> N
 
         async def work() -> None:
             of_the_queue = r"queue 0 of .* is closed: use it inside the `async with`"
-            of_the_device = r"is closed: use it inside its `async with open_device\(\)` block"  # if it is closed by then
+            of_the_device = (
+                r"is closed: use it inside its `async with open_device\(\)` block"  # if it is closed by then
+            )
             with pytest.raises(gpu.DeviceClosed, match=f"{of_the_queue}|{of_the_device}"):
                 async with device.pool.lease(4) as x:
                     x.copy_from(np.zeros(4, np.float32))
