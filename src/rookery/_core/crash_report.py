@@ -1,16 +1,13 @@
-"""What is logged: each crash, with what was in hand and what was decided, and actors that do not end.
-
-A filter or a handler is somebody else's code. Where these are called, what it raises would end the whole system.
-"""
+"""What is logged: each crash, with what was in hand and what was decided, and actors that do not end."""
 
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from .._model.directives import AbortStart, GiveUp, Keep, Start
 from .._model.errors import StuckActor
+from .logs import log_safely
 
 if TYPE_CHECKING:
     from .._model.directives import Directive, Exit
@@ -30,18 +27,16 @@ def log_crash(cell: Cell, incarnation: int, how: Exit, decision: str) -> None:
         decision: What its supervisor does.
     """
     in_hand = None if how.in_hand is None else how.in_hand.__name__
-    try:
-        logger.warning(
-            "%s (incarnation %d) crashed%s: %s",
-            cell.path,
-            incarnation,
-            "" if in_hand is None else f" on {in_hand}",
-            decision,
-            exc_info=how.crash,
-            extra={"actor": cell.path, "incarnation": incarnation, "in_hand": in_hand, "decision": decision},
-        )
-    except Exception:  # noqa: BLE001
-        traceback.print_exc()  # as `logging` itself does for its handlers
+    log_safely(
+        logger.warning,
+        "%s (incarnation %d) crashed%s: %s",
+        cell.path,
+        incarnation,
+        "" if in_hand is None else f" on {in_hand}",
+        decision,
+        exc_info=how.crash,
+        extra={"actor": cell.path, "incarnation": incarnation, "in_hand": in_hand, "decision": decision},
+    )
 
 
 def decided(cell: Cell, directives: list[Directive[ActorRef[Any]]], *, stopping: bool) -> str:
@@ -74,8 +69,5 @@ def report_stuck(cell: Cell, seconds: float, stacks: list[str]) -> StuckActor:
         f"{cell.path} was cancelled {seconds:g} s ago and has not ended: it awaits something that is shielded, or "
         f"catches the cancellation. It is waited for, here:\n{places}"
     )
-    try:
-        logger.error("%s", error, extra={"actor": cell.path, "incarnation": cell.incarnations})
-    except Exception:  # noqa: BLE001
-        traceback.print_exc()
+    log_safely(logger.error, "%s", error, extra={"actor": cell.path, "incarnation": cell.incarnations})
     return error

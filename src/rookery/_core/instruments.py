@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._model.messages import DEFAULT_PRIORITY
 from .._model.wording import brief
 from ._parking import uninterrupted
 from .context import Context, incarnation_of
+from .logs import log_safely
 from .mailbox import NOTHING, Mailbox
 from .reply import Ask
 from .within import within_actor
@@ -110,10 +110,7 @@ class Instruments:
                 getattr(instrument, event)(*what)
             except Exception:  # noqa: BLE001  # logged
                 self._listening.remove(instrument)
-                try:
-                    logger.exception("the instrument %r failed at %r and hears no more", instrument, event)
-                except Exception:  # noqa: BLE001  # in a filter or a handler
-                    traceback.print_exc()
+                log_safely(logger.exception, "the instrument %r failed at %r and hears no more", instrument, event)
 
 
 @final
