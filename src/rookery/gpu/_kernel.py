@@ -126,6 +126,7 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<Kernel {self.signature}>"
 
+    @uninterrupted  # or what was started to be awaited at once might not be
     async def __call__(
         self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
     ) -> None:
@@ -136,9 +137,10 @@ class Kernel:
         Raises:
             CommandFailed: if it failed on the device.
         """
-        await self.submit(*args, size=size, local=local, queue=queue)
+        operation = self._start(args, size, local, queue, (), at_once=True)
+        await operation.settled()
+        operation.raise_if_failed()
 
-    @uninterrupted
     def submit(
         self,
         *args: Argument,
@@ -165,6 +167,20 @@ class Kernel:
             CommandFailed: if the driver refuses the launch, or what it is to run after, by ``after`` or by its buffers,
                 has just failed, or what was to write a buffer that it only reads, and that was not written since.
         """
+        return self._start(args, size, local, queue, after, at_once=False)
+
+    @uninterrupted
+    def _start(
+        self,
+        args: Sequence[Argument],
+        size: Size | None,
+        local: Size | None,
+        queue: Queue | None,
+        after: Sequence[Operation],
+        *,
+        at_once: bool,
+    ) -> Operation:
+        """Launch it; ``at_once`` if the running task awaits it before it does anything else."""
         self.owner.check_usable()
         queue = self.owner.queue if queue is None else self._understand_queue(queue)
         raw_args, buffers, written = self._check(args)
@@ -174,7 +190,7 @@ class Kernel:
                 buffer.start_upload(queue)
         waited_for = queue.after(buffers, after)
         event = self._launch(queue, raw_args, global_size, local_size, waited_for)
-        operation = queue.follow(event, (*buffers, self._tally), self._label)
+        operation = queue.follow(event, (*buffers, self._tally), self._label, at_once=at_once)
         for buffer in written:
             buffer.written_by(operation)
         return operation

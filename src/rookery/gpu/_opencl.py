@@ -464,6 +464,12 @@ def has_failed(event: Event) -> bool:
     return status < 0
 
 
+def is_over(event: Event) -> bool:
+    """Whether a command is over, well or not. To look at its data say ``event.wait()`` as well, which takes no time then."""
+    status: int = event.command_execution_status
+    return status <= cl.command_execution_status.COMPLETE
+
+
 def is_event_of(event: Event, context: Context) -> bool:
     """Whether commands of that context can wait for it."""
     untyped: Any = event

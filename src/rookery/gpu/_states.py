@@ -15,7 +15,9 @@ from ._errors import NoData, StaleHost
 class BufferState(Enum):
     """Which side of a buffer holds its data."""
 
-    __hash__ = object.__hash__  # they are equal by identity as well; Enum's own is Python code, and each launch looks up
+    # They are equal by identity as well. Enum's own is Python code, and each launch looks states up.
+    __hash__ = object.__hash__
+
     UNINITIALIZED = "uninitialized"
     """Nothing was written yet."""
     HOST_ONLY = "host only"
@@ -34,6 +36,7 @@ class Action(Enum):
     """What happens to a buffer."""
 
     __hash__ = object.__hash__  # as above
+
     REPLACE_HOST = "write the whole host side"
     MODIFY_HOST = "mark the host side changed"
     WRITE_DEVICE = "write the device side"
