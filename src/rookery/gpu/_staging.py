@@ -14,7 +14,8 @@ import numpy as np
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from rookery._core._parking import interruptible, uninterrupted
-from rookery._core.context import incarnation_of
+from rookery._core.context import incarnation_of, receiving_of
+from rookery._core.mailbox import NOTHING
 from rookery._core.waiting import Latch
 from rookery._model.dead_letter import Reason
 from rookery._model.errors import Refused, StopRequested
@@ -69,6 +70,7 @@ class Staging:
         self._ctx = ctx
         self._incarnation = incarnation_of(ctx)
         self._cell = self._incarnation.cell
+        self._poll, self._receive_within = receiving_of(ctx)
         self._device = device
         self._rules = rules
         self._max_items = max_items
@@ -118,8 +120,12 @@ class Staging:
         ends = now() + self._max_delay
         while len(batch) < most:
             try:
-                message = await self._ctx.receive(timeout=ends - now())
-            except (TimeoutError, StopRequested):
+                message = self._poll()
+                if message is NOTHING:
+                    message = await self._receive_within(ends - now())
+            except StopRequested:
+                break
+            if message is NOTHING:
                 break
             taken = self._understood(message)
             if taken is not None and taken.row.shape != first.row.shape:
@@ -249,9 +255,12 @@ class Staging:
         else:
             checked = self._rules.check_result(result, len(flight.messages), flight.rows.shape[0])
             answers = await self._own_rows(checked, len(flight.messages))
+        asked, reply = self._incarnation.hand.peek, self._ctx.reply
         for message, answer in zip(flight.messages, answers, strict=True):
-            if self._asked(message):
-                self._ctx.reply(message, answer)
+            if asked(message) is not None:  # nobody waits for what was only sent
+                reply(message, answer)
+        # This task gives way, as one that parks does: those that were answered begin their turns, and may ask again.
+        self._cell.engine.turn.renew()
 
     async def _own_rows(self, result: UnifiedBuffer | npt.NDArray[Any], n: int) -> list[Any]:
         """The rows of a result, each an array of its own: who keeps one does not keep them all."""
