@@ -18,6 +18,8 @@ from anyio.lowlevel import RunVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rookery._core.waiting import Latch
+
 logger: Final = logging.getLogger("rookery.gpu")
 
 FRAMES: Final = 8
@@ -80,13 +82,13 @@ class Watch:
     def __init__(self, device: str, held_for_good: Callable[[], Sequence[Held] | None]) -> None:
         self._device = device
         self._held_for_good = held_for_good
-        self._waiting: dict[int, Held] = {}
+        self._waiting: dict[int, tuple[Held, Latch | None]] = {}
         self._reported = False
-        self._of_loop = _watches.get(None)
-        if self._of_loop is None:
-            self._of_loop = WeakSet[Watch]()
-            _watches.set(self._of_loop)
-        self._of_loop.add(self)
+        of_loop = _watches.get(None)
+        if of_loop is None:
+            _watches.set(of_loop := WeakSet[Watch]())
+        of_loop.add(self)
+        self._of_loop = of_loop
 
     def leaked(self, lost: Held) -> None:
         """A buffer was collected that nobody had released."""
@@ -108,9 +110,9 @@ class Watch:
                 _listing(held),
             )
 
-    def waits(self, wanted: Held) -> None:
-        """A task is about to wait for memory."""
-        self._waiting[wanted.origin.task] = wanted
+    def waits(self, wanted: Held, until: Latch | None) -> None:
+        """A task is about to wait for memory, or until something has happened."""
+        self._waiting[wanted.origin.task] = wanted, until
 
     def waits_no_more(self, wanted: Held) -> None:
         """The task got it, or gave up."""
@@ -125,17 +127,17 @@ class Watch:
             return
         for watch in knot:
             watch._reported = True
-        first, *others = knot
+        several = len(knot) > 1
         logger.error(
             "%s: deadlock, every task that holds %s memory waits for more of it. Acquire what belongs together in one "
             "order, or release before you wait, or give the device a larger memory_limit.\n%s",
             " and ".join(watch._device for watch in knot),
-            "their" if others else "its",
-            "\n".join(watch._situation(held, named=bool(others)) for watch, held in knot.items()),
+            "their" if several else "its",
+            "\n".join(watch._situation(held, named=several) for watch, held in knot.items()),
         )
 
     def _knot(self) -> dict[Watch, Sequence[Held]]:
-        """What is held of this device, and of those that the holders wait for, if all who hold any of it wait, or else nothing."""
+        """What is held here, and where those who hold it wait, and so on; nothing if one of them goes on."""
         knot: dict[Watch, Sequence[Held]] = {}
         to_see = [self]
         while to_see:
@@ -147,15 +149,25 @@ class Watch:
                 return {}
             knot[watch] = held
             for task in {one.origin.task for one in held}:
-                waited_for = [other for other in self._of_loop if task in other._waiting]
+                waited_for = [other for other in self._of_loop if other._is_waited_for_by(task)]
                 if not waited_for:
                     return {}
                 to_see += waited_for
-        return knot
+        return knot if any(watch._lacks_memory for watch in knot) else {}
+
+    def _is_waited_for_by(self, task: int) -> bool:
+        _, until = self._waiting.get(task, (None, None))
+        return task in self._waiting and not (until is not None and until.is_set)
+
+    @property
+    def _lacks_memory(self) -> bool:
+        """Whether anybody waits for memory itself."""
+        return any(until is None for _, until in self._waiting.values())
 
     def _situation(self, held: Sequence[Held], *, named: bool) -> str:
         of = f" of {self._device}" if named else ""
-        return f"Held{of}:\n{_listing(held)}\nWaited for{of}:\n{_listing(list(self._waiting.values()))}"
+        wanted = [wanted for wanted, _ in self._waiting.values()]
+        return f"Held{of}:\n{_listing(held)}\nWaited for{of}:\n{_listing(wanted)}"
 
 
 _watches: Final[RunVar[WeakSet[Watch]]] = RunVar("rookery.gpu watches")

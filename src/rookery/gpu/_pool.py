@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from rookery._core.waiting import Latch
+
     from ._device import Device
 
 YIELD_EVERY: Final = 64
@@ -371,13 +373,13 @@ class BufferPool:
             self._live.track(buffer, Held(f"{buffer.dtype} {buffer.shape}", buffer.reserved, current_origin()))
 
     @contextmanager
-    def waiting(self, what: str, nbytes: int = 0) -> Generator[None]:
-        """The task that runs waits for memory, or for a task that may be waiting for some; for reports."""
+    def waiting(self, what: str, nbytes: int = 0, *, until: Latch | None = None) -> Generator[None]:
+        """The task that runs waits for memory, or until a task is done that may be waiting for some; for reports."""
         if self._watch is None:
             yield
             return
         wanted = Held(what, nbytes, current_origin())
-        self._watch.waits(wanted)
+        self._watch.waits(wanted, until)
         self._watch.look()
         try:
             yield

@@ -203,7 +203,7 @@ class Staging:
         try:
             with flight.scope:
                 if flight.before is not None:
-                    with pool.waiting("its turn"):
+                    with pool.waiting("its turn", until=flight.before):
                         await flight.before.wait()
                 try:
                     result = await _call(self._serve, flight.messages, flight.rows)
