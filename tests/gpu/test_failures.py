@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from rookery import gpu
+from rookery.gpu import _opencl
+from rookery.gpu._lane import Lane
 
 from .support import KERNELS, Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
 
 
 async def test_a_launch_behind_a_command_that_has_just_failed_is_refused(
@@ -78,3 +87,97 @@ async def test_a_warm_up_behind_a_command_that_fails_raises(device: gpu.Device, 
         with pytest.raises(gpu.CommandFailed):
             await failed
     await device.build("kernel void another(global float *x) { x[0] = 3; }")
+
+
+@contextmanager
+def failing_at_the_end() -> Generator[None]:
+    """What is launched here runs, fails, and leaves what comes after it to run: not every driver stops there, as PoCL does."""
+    follow = Lane.follow
+
+    def follow_and_fail(lane: Lane, operation: gpu.Operation, used: Any, work: Callable[[], object]) -> gpu.Operation:
+        def fail() -> None:
+            work()
+            raise _opencl.OpenCLError("it failed")
+
+        return follow(lane, operation, used, fail)
+
+    with mock.patch.object(Lane, "follow", follow_and_fail):
+        yield
+
+
+async def test_what_uses_what_a_command_fails_to_write_fails_with_it(either: gpu.Device) -> None:
+    """However far behind, as long as one needs what the other was to write; and nothing else does."""
+    program = await either.build(KERNELS)
+    add, fill = program.kernel("add"), program.kernel("fill")
+    x, y, z, apart = [await either.upload(np.zeros(4, np.float32)) for _ in range(4)]
+    with Gate(either.queue):
+        with failing_at_the_end():
+            first = fill.submit(x, 1)
+        second = add.submit(x, x, y, 4)
+        third = y.start_copying_to(z, either.queue)
+        beside = fill.submit(apart, 5)
+        anew = fill.submit(y, 2)
+    await beside
+    for operation, writer in [(third, "kernel 'add'"), (second, "kernel 'fill'"), (anew, "kernel 'add'")]:
+        with pytest.raises(gpu.CommandFailed, match=rf"ran on what {writer} failed to write \(.*it failed.*\): write"):
+            await operation
+    with pytest.raises(gpu.CommandFailed, match="kernel 'fill' failed: it failed"):
+        await first
+    for buffer in (x, y, z):
+        with pytest.raises(gpu.CommandFailed, match="is not defined"):
+            await buffer.read()
+    assert (await apart.read()).tolist() == [5] * 4
+    await fill(x, 3)
+    await add(x, x, y, 4)
+    assert (await y.read()).tolist() == [6] * 4
+
+
+async def test_nothing_is_computed_from_what_a_command_left_that_failed(either: gpu.Device) -> None:
+    """What only reads it is refused; what may write it makes it good."""
+    program = await either.build(KERNELS)
+    add, fill = program.kernel("add"), program.kernel("fill")
+    x, y = [await either.upload(np.zeros(4, np.float32)) for _ in range(2)]
+    with failing_at_the_end():
+        failed = fill.submit(x, 1)
+    with pytest.raises(gpu.CommandFailed, match="it failed"):
+        await failed
+    undefined = r"what is in <.*> is not defined, because kernel 'fill' failed \(it failed\): write it anew"
+    with pytest.raises(gpu.CommandFailed, match=rf"argument 'b' \(.*\) of kernel 'add' is only read: {undefined}"):
+        add.submit(y, x, y, 4)
+    with pytest.raises(gpu.CommandFailed, match=undefined):
+        await add.warm_up(y, x, y, 4)
+    with pytest.raises(gpu.CommandFailed, match=undefined):
+        await either.copy(x)
+    with pytest.raises(gpu.CommandFailed, match=undefined):
+        await x.ensure_on_device()
+    assert (await y.read()).tolist() == [0] * 4
+    await fill(x, 2)
+    await add(x, x, y, 4)
+    assert (await y.read()).tolist() == [4] * 4
+
+
+async def test_a_failure_is_told_once(
+    device: gpu.Device, program: gpu.Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By what was awaited, if that failed with it, and not once more by what nobody awaited."""
+    x = await device.upload(np.zeros(4, np.float32))
+    with Gate(device.queue):
+        with failing_at_the_end():
+            first = program.kernel("fill").submit(x, 1)
+        second = program.kernel("increment").submit(x)
+    with pytest.raises(gpu.CommandFailed, match="ran on what kernel 'fill' failed to write"):
+        await second
+    del first, second
+    gc.collect()
+    assert not caplog.records
+
+
+async def test_a_reduction_is_fit_for_use_after_it_has_failed(either: gpu.Device) -> None:
+    """Although it keeps a buffer from one launch to the next."""
+    total = await either.reduction(np.float32, neutral=0, reduce="a + b", map="x[i]", arguments="const float *x")
+    x, out = await either.upload(np.ones(100_000, np.float32)), await either.empty(())
+    with failing_at_the_end():
+        failed = total.submit(x, out=out)
+    with pytest.raises(gpu.CommandFailed):
+        await failed
+    assert await total(x) == 100_000

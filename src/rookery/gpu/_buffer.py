@@ -95,7 +95,7 @@ class UnifiedBuffer:
         self._download: Operation | None = None
         self._download_version = 0
         self._replacing: Operation | None = None
-        self._writers: set[Operation] = set()  # commands in flight that may write it
+        self._writers: dict[Operation, None] = {}  # commands in flight that may write it, the latest one last
         self._failure: tuple[str, Exception] | None = None  # what failed to write it, and why
 
     # --- looking ---
@@ -175,11 +175,13 @@ class UnifiedBuffer:
 
         Raises:
             NoData: if nothing was written yet.
+            CommandFailed: if a command failed that was to write it, and it was not written since.
         """
         self._live()
         if self._replacing is not None:
             await self._replacing
             self._live()
+        self._check_defined()
         operation = self.start_upload(self.owner.queue)
         if operation is not None:
             await operation
@@ -335,12 +337,14 @@ class UnifiedBuffer:
 
     def memory_for_launch(self, *, writing: bool) -> _opencl.RawBuffer | None:
         """What to pass to a kernel that may write it, or that only reads it; None if it must not be launched with."""
-        return self._memory if writing or self._state is not BufferState.UNINITIALIZED else None
+        defined = self._state is not BufferState.UNINITIALIZED and self._failure is None
+        return self._memory if writing or defined else None
 
     def refuse_launch(self, argument: str) -> NoReturn:
         """Say why `memory_for_launch` is None; ``argument`` is what to call this buffer."""
         if self._released:
             raise BufferReleased(f"{argument} got {self!r}, whose memory may be somebody else's: acquire another")
+        self._check_defined(f"{argument} is only read: ")
         raise NoData(
             f"{argument} got {self!r}, and the kernel reads it: write `await buffer.write(array)` first, "
             "or make it with `await device.upload(array)`"
@@ -362,6 +366,7 @@ class UnifiedBuffer:
     def start_copying_to(self, other: UnifiedBuffer, queue: Queue) -> Operation:
         """Start copying the device side to that of another buffer of this size and device."""
         source, target = self._live(), other._live()
+        self._check_defined()
         self.start_upload(queue)
         both = (self, other)
         event = _opencl.copy_on_device(queue.raw, target, source, self.nbytes, queue.after(both))
@@ -373,7 +378,7 @@ class UnifiedBuffer:
         """A command that may write it was started."""
         # If one failed before, whoever started this one could know: what it writes is what counts.
         self._failure = None
-        self._writers.add(operation)
+        self._writers[operation] = None
         self._version += 1
         self._state = step(self._state, Action.WRITE_DEVICE)[0]
 
@@ -381,6 +386,8 @@ class UnifiedBuffer:
         """An operation that uses it is on its way."""
         self._in_flight += 1
         self._last[operation.lane] = operation
+        if self._writers:  # the latest is enough: if one before it fails, so does that
+            operation.follows = (*operation.follows, next(reversed(self._writers)))
 
     def completed(self, operation: Operation) -> None:
         """An operation that used it is over."""
@@ -388,7 +395,7 @@ class UnifiedBuffer:
         if self._last.get(operation.lane) is operation:
             del self._last[operation.lane]
         if operation in self._writers:
-            self._writers.remove(operation)
+            del self._writers[operation]
             if operation.error is not None:
                 self._failure = operation.label, operation.error
         self._after_copy(operation)
@@ -457,7 +464,7 @@ class UnifiedBuffer:
         """Start copying much to the host side. What is launched from here on waits for the copy and sees its data."""
         self._replacing = self.owner.copy_on_host(copy, self, lambda: f"writing {self!r}")
         self._replaced()
-        self._writers.add(self._replacing)
+        self._writers[self._replacing] = None
         return self._replacing
 
     def _copying(self, target: npt.NDArray[Any] | None, source: npt.NDArray[Any] | None) -> Callable[[], None]:
@@ -477,12 +484,12 @@ class UnifiedBuffer:
         self._failure = None
         self._step(Action.REPLACE_HOST)
 
-    def _check_defined(self) -> None:
-        """Refuse to show what a command that failed left behind."""
+    def _check_defined(self, reason: str = "") -> None:
+        """Refuse to show what a command that failed left behind, and to compute with it."""
         if self._failure is not None:
             command, error = self._failure
             raise CommandFailed(
-                f"what is in {self!r} is not defined, because {command} failed ({error}): write it anew, "
+                f"{reason}what is in {self!r} is not defined, because {command} failed ({error}): write it anew, "
                 "`await buffer.write(array)`, or launch again what fills it"
             ) from error
 

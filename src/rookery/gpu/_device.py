@@ -259,6 +259,7 @@ class Device:
 
         Raises:
             NoData: if nothing was ever written to the buffer.
+            CommandFailed: if a command failed that was to write it, and it was not written since.
             OutOfDeviceMemory: if it is larger than this device's limit alone.
         """
         self.check_usable()

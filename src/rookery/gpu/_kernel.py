@@ -158,7 +158,7 @@ class Kernel:
             NoData: if nothing was ever written to a buffer that it only reads.
             BufferReleased: if a buffer was released.
             CommandFailed: if the driver refuses the launch, or what it is to run after, by ``after`` or by its buffers,
-                has just failed.
+                has just failed, or what was to write a buffer that it only reads, and that was not written since.
         """
         self.owner.check_usable()
         queue = self.owner.queue if queue is None else self._understand_queue(queue)

@@ -61,14 +61,15 @@ class Operation:
         "_error",
         "_keep",
         "_label",
-        "_reported",
         "_settled",
         "_spots",
         "_used",
         "event",
+        "follows",
         "lane",
         "profile",
         "raised",
+        "reported",
         "work",
     )
 
@@ -90,13 +91,16 @@ class Operation:
         """What the lane's thread does for it, until that is over."""
         self.raised: Exception | None = None
         """What that raised, for `settle`."""
+        self.follows: Sequence[Operation] = ()
+        """What was to write what it uses, and was in flight when it was started."""
         self._used = used
         self._label = label
         self._keep = keep
         self._spots: list[Spot] = []
         self._settled = False
         self._error: Exception | None = None
-        self._reported = False
+        self.reported = False
+        """Whether somebody knows that it failed."""
 
     @property
     def done(self) -> bool:
@@ -131,7 +135,7 @@ class Operation:
         return f"<Operation {self._label()}: {state}>"
 
     def __del__(self) -> None:
-        if self._error is not None and not self._reported:
+        if self._error is not None and not self.reported:
             logger.error("%s failed and nobody awaited it: %s", self._label(), self._error)
 
     async def _wait(self) -> None:
@@ -146,7 +150,7 @@ class Operation:
         """
         if self._error is None:
             return
-        self._reported = True
+        self.reported = True
         if isinstance(self._error, RookeryError):
             raise self._error
         raise CommandFailed(f"{self._label()} failed: {self._error}") from self._error
@@ -172,6 +176,7 @@ class Operation:
         self._settled = True
         self._error, self.raised = self.raised, None
         self.event = self._keep = self.work = None
+        self.follows = ()
         for used in self._used:
             used.completed(self)
         self._used = ()
@@ -346,3 +351,21 @@ def _do(operation: Operation) -> None:
     except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
         # Without the frame of this function, which would have the operation hold itself.
         operation.raised = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+    else:
+        operation.raised = _inherited(operation)
+
+
+def _inherited(operation: Operation) -> Exception | None:
+    """What an operation has to fail with although the driver ran it: it worked on what something failed to write."""
+    for writer in operation.follows:
+        # In this order: the loop's thread, where it settles the other one just now, sets the second before it clears the first.
+        error = writer.raised or writer.error
+        if error is not None:
+            failed = CommandFailed(
+                f"{operation.label} ran on what {writer.label} failed to write ({error}): write that anew, then launch "
+                "this again"
+            )
+            failed.__cause__ = error
+            writer.reported = True  # by this one, or whoever reports that
+            return failed
+    return None
