@@ -268,7 +268,8 @@ async def test_a_message_may_be_an_array_itself(device: gpu.Device, system: Syst
     assert system.dead_letters.statistics().total == 0
 
 
-async def test_rows_are_padded_to_powers_of_two(device: gpu.Device, system: System) -> None:
+@pytest.mark.parametrize("nbytes", [4, 1 << 20])
+async def test_rows_are_padded_to_powers_of_two(device: gpu.Device, system: System, nbytes: int) -> None:
     """Up to what a batch can hold, so that there are few sizes of buffers; those of 1 MiB and more as well."""
     capacities: list[tuple[int, int]] = []
 
@@ -278,15 +279,14 @@ async def test_rows_are_padded_to_powers_of_two(device: gpu.Device, system: Syst
         return batch.rows
 
     ref = await system.spawn(same, device)
-    for nbytes in (4, 1 << 20):
-        for n in range(1, 7):
-            await ref.pause()
-            async with anyio.create_task_group() as tasks:
-                askers = [Asker(tasks, ref, Square(np.full(nbytes // 4, i, np.float32))) for i in range(n)]
-                await settle()
-                await ref.resume()
-            assert all(np.array_equal(asker.outcome, asker.request.row) for asker in askers)
-    assert capacities == [(1, 1), (2, 2), (3, 4), (4, 4), (5, 6), (6, 6)] * 2
+    for n in range(1, 7):
+        await ref.pause()
+        async with anyio.create_task_group() as tasks:
+            askers = [Asker(tasks, ref, Square(np.full(nbytes // 4, i, np.float32))) for i in range(n)]
+            await settle()
+            await ref.resume()
+        assert all(np.array_equal(asker.outcome, asker.request.row) for asker in askers)
+    assert capacities == [(1, 1), (2, 2), (3, 4), (4, 4), (5, 6), (6, 6)]
 
 
 # --- what comes back --------------------------------------------------------------------------------------
@@ -737,6 +737,36 @@ async def test_a_stage_that_waits_for_its_own_memory_is_reported(caplog: pytest.
     assert "float32 (8000,)" in reported
     assert "float32 (9000,)" in reported
     assert f"{ref.path} batch" in reported
+
+
+async def test_batches_that_wait_for_their_turn_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """They hold their rows, and what they wait for holds nothing any more when it is done, or has crashed."""
+
+    begun = anyio.Event()
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def same(device: gpu.Device, batch: gpu.Batch[Square]) -> Array:
+        begun.set()
+        await settle()
+        if batch.messages[0].label:
+            raise ZeroDivisionError
+        return await batch.rows.read()
+
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10, debug=True) as device, open_system() as system:
+        ref = await system.spawn(same, device)
+
+        async def want_everything() -> None:
+            async with device.pool.lease(16_000):
+                pass
+
+        for label in (0, 1):
+            async with anyio.create_task_group() as tasks:
+                for number in range(5):
+                    Asker(tasks, ref, Square(row(number), label=label if number == 3 else 0))
+                await begun.wait()
+                if not label:
+                    tasks.start_soon(want_everything)
+    assert not [record for record in caplog.records if record.name == "rookery.gpu"]
 
 
 # --- the life of a stage -------------------------------------------------------------------------------------

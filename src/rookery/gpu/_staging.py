@@ -222,7 +222,7 @@ class Staging:
         try:
             with flight.scope:
                 if flight.before is not None and not flight.before.is_set:
-                    with pool.waiting("its turn"):
+                    with pool.waiting("its turn", until=flight.before):
                         await flight.before.wait()
                 await checkpoint_if_cancelled()  # what has crashed computes nothing more
                 try:
