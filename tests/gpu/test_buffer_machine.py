@@ -24,7 +24,7 @@ class Buffer(RuleBasedStateMachine):
     def open(self, shared: bool) -> None:
         self.stepped = Stepped()
         self.device = self.stepped.device if shared else without_shared_memory(self.stepped.device)
-        self.shared = shared
+        self.shared = self.device.info.shares_host_memory
         self.increment = self.stepped.run(self.device.kernel(KERNELS, "increment"))
         self.buffer = self.stepped.run(self.device.empty(N))
         self.expected: np.ndarray | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -114,6 +115,89 @@ async def test_a_deadlock_names_those_who_hold(caplog: pytest.LogCaptureFixture)
             scope.cancel()
     assert done == ["second"]
     assert len(caplog.records) == 1
+
+
+async def test_a_deadlock_across_devices_names_those_who_hold(caplog: pytest.LogCaptureFixture) -> None:
+    """Each task holds the memory of one device and waits for that of the next; once one gives up, the others go on."""
+    done: list[int] = []
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        devices = [
+            await stack.enter_async_context(gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True)) for _ in range(3)
+        ]
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        everyone = anyio.Event()
+
+        async def greedy(number: int) -> None:
+            with scopes[number]:
+                async with devices[number].pool.lease(2 * HALF):
+                    await everyone.wait()
+                    async with devices[(number + 1) % 3].pool.lease(2 * HALF + number):
+                        done.append(number)
+
+        async def patient() -> None:
+            device = devices[0]
+            device.pool.release(await device.empty(HALF))
+
+        for number in range(3):
+            tasks.start_soon(greedy, number, name=f"task {number}")
+        await anyio.wait_all_tasks_blocked()
+        everyone.set()
+        while sum(device.pool.statistics().waiting for device in devices) < 3:
+            await current_loop().checkpoint()
+        tasks.start_soon(patient, name="who holds nothing")
+        while devices[0].pool.statistics().waiting < 2:
+            await current_loop().checkpoint()
+        ((level, message),) = messages(caplog)
+        assert level == logging.ERROR
+        named = " and ".join([str(devices[0].info)] * 3)
+        assert message.startswith(f"{named}: deadlock, every task that holds their memory waits for more")
+        assert message.count(f"Held of {devices[0].info}:") == 3
+        assert message.count(f"Waited for of {devices[0].info}:") == 3
+        for number in range(3):
+            assert message.count(f"'task {number}'") == 2
+            assert f"({2 * HALF + number},)" in message
+        scopes[1].cancel()
+    assert sorted(done) == [0, 2]
+    assert len(caplog.records) == 1
+
+
+async def test_waiting_across_devices_for_somebody_who_works_is_no_deadlock(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor for one who has been granted what it waits for; and each time that all wait anew is reported."""
+    async with (
+        gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as one,
+        gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as two,
+    ):
+
+        async def greedy(first: gpu.Device, then: gpu.Device, go: anyio.Event) -> None:
+            async with first.pool.lease(HALF):
+                await go.wait()
+                async with then.pool.lease(2 * HALF):
+                    pass
+
+        for reports in (1, 2):
+            mine, go = await one.empty(HALF), anyio.Event()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(greedy, one, two, go)
+                tasks.start_soon(greedy, two, one, go)
+                await anyio.wait_all_tasks_blocked()
+                go.set()
+                await anyio.wait_all_tasks_blocked()
+                assert one.pool.statistics().waiting == two.pool.statistics().waiting == 1
+                assert len(caplog.records) == reports - 1, "this task might let go of what it has"
+                one.pool.release(mine)
+                assert len(caplog.records) == reports
+                tasks.cancel_scope.cancel()
+
+        third = await one.empty(HALF)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(greedy, two, one, go)
+            await anyio.wait_all_tasks_blocked()
+            assert one.pool.statistics().waiting == 1
+            one.pool.release(third)  # granted to that task, which has not run yet
+            async with two.pool.lease(2 * HALF):
+                pass
+    assert len(caplog.records) == 2
 
 
 async def test_a_deadlock_is_seen_when_the_last_who_did_not_wait_lets_go(caplog: pytest.LogCaptureFixture) -> None:

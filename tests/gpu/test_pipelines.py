@@ -780,9 +780,11 @@ async def test_what_does_not_end_in_time_is_cancelled_and_its_memory_comes_back(
 async def test_a_step_that_goes_on_while_its_pipeline_ends_keeps_its_buffers(device: gpu.Device) -> None:
     """They are released when it is done with them."""
     cleaned_up: list[Any] = []
+    begun = anyio.Event()
 
     async def stubborn(job: Job) -> int:
         buffer = await device.upload(np.full(SIZE, job.number, np.float32))
+        begun.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -796,7 +798,7 @@ async def test_a_step_that_goes_on_while_its_pipeline_ends_keeps_its_buffers(dev
             child(gpu.pipeline(gpu.step(stubborn), memory={device: ITEM})).options(stop_timeout=0)
         )
         await pipe.send(Job(9))
-        await rest()
+        await begun.wait()
         await pipe.stop()
     assert cleaned_up == [9]
     assert idle(device)

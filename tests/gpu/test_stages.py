@@ -25,6 +25,8 @@ from rookery import (
     gpu,
     open_system,
 )
+from rookery._core.system import engine_of
+from rookery._core.turn import MESSAGES
 from rookery.gpu._buffer import LARGE
 from support import settle
 
@@ -155,6 +157,36 @@ async def test_what_waits_in_the_mailbox_goes_in_one_call(
     assert [asker.outcome.tolist() for asker in askers] == [[i * i + 1] for i in range(6)]
 
 
+async def test_without_a_delay_all_that_is_there_goes_in_one_call(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """Also what is more than the stage takes before it gives way to others."""
+    calls: list[list[Square]] = []
+    ref = await system.spawn(noting(calls, max_items=200, max_delay=0), device, square)
+    await ref.pause()
+    for i in range(200):
+        ref.send_nowait(Square(row(i)))
+    await ref.resume()
+    await ref.ask(Square(row(0)))
+    assert [len(call) for call in calls] == [200, 1]
+
+
+async def test_whoever_is_answered_may_ask_again_at_once(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """The turn of the task that answered is over, and is no longer counted against those that go on."""
+    ref = await system.spawn(noting([], max_items=1, max_delay=0), device, square)
+    turn = engine_of(system).turn
+    async with anyio.create_task_group() as tasks:
+        with Gate(device.queue):
+            asker = Asker(tasks, ref, Square(row(1)))
+            await settle()
+            turn.left = 0
+        while isinstance(asker.outcome, str):
+            await checkpoint()
+    assert turn.left == MESSAGES
+
+
 async def test_a_batch_waits_until_it_is_full(device: gpu.Device, system: System, square: gpu.Kernel) -> None:
     """No longer than ``max_delay``, which here is longer than any test."""
     calls: list[list[Square]] = []
@@ -236,7 +268,8 @@ async def test_a_message_may_be_an_array_itself(device: gpu.Device, system: Syst
     assert system.dead_letters.statistics().total == 0
 
 
-async def test_rows_are_padded_to_powers_of_two(device: gpu.Device, system: System) -> None:
+@pytest.mark.parametrize("nbytes", [4, 1 << 20])
+async def test_rows_are_padded_to_powers_of_two(device: gpu.Device, system: System, nbytes: int) -> None:
     """Up to what a batch can hold, so that there are few sizes of buffers; those of 1 MiB and more as well."""
     capacities: list[tuple[int, int]] = []
 
@@ -246,15 +279,14 @@ async def test_rows_are_padded_to_powers_of_two(device: gpu.Device, system: Syst
         return batch.rows
 
     ref = await system.spawn(same, device)
-    for nbytes in (4, 1 << 20):
-        for n in range(1, 7):
-            await ref.pause()
-            async with anyio.create_task_group() as tasks:
-                askers = [Asker(tasks, ref, Square(np.full(nbytes // 4, i, np.float32))) for i in range(n)]
-                await settle()
-                await ref.resume()
-            assert all(np.array_equal(asker.outcome, asker.request.row) for asker in askers)
-    assert capacities == [(1, 1), (2, 2), (3, 4), (4, 4), (5, 6), (6, 6)] * 2
+    for n in range(1, 7):
+        await ref.pause()
+        async with anyio.create_task_group() as tasks:
+            askers = [Asker(tasks, ref, Square(np.full(nbytes // 4, i, np.float32))) for i in range(n)]
+            await settle()
+            await ref.resume()
+        assert all(np.array_equal(asker.outcome, asker.request.row) for asker in askers)
+    assert capacities == [(1, 1), (2, 2), (3, 4), (4, 4), (5, 6), (6, 6)]
 
 
 # --- what comes back --------------------------------------------------------------------------------------
@@ -465,6 +497,23 @@ async def test_after_a_crash_nothing_more_is_computed_or_taken(device: gpu.Devic
     assert calls == [0, 4, 5]
     assert all(isinstance(asker.outcome, ActorCrashed) for asker in askers[:4])
     assert [asker.outcome.tolist() for asker in askers[4:]] == [[4], [5]]
+
+
+async def test_a_batch_that_was_taken_before_a_crash_and_not_begun_is_not_computed(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """Its function is not even called."""
+    calls: list[list[Square]] = []
+    ref = await system.spawn(noting(calls, max_items=1, max_delay=0), device, square)
+    without_its_row = Square(row(2))
+    object.__delattr__(without_its_row, "row")
+    engine_of(system).turn.clock = lambda: 0.0  # type: ignore[misc]  # however long it takes to come to the second one
+    await ref.pause()
+    ref.send_nowait(Square(row(1)))
+    ref.send_nowait(without_its_row)
+    await ref.resume()
+    assert (await ref.ask(Square(row(3), label=3))).tolist() == [10]
+    assert [[each.label for each in call] for call in calls] == [[3]]
 
 
 async def test_refusing_fails_the_requests_of_one_batch(device: gpu.Device, system: System) -> None:
@@ -688,6 +737,36 @@ async def test_a_stage_that_waits_for_its_own_memory_is_reported(caplog: pytest.
     assert "float32 (8000,)" in reported
     assert "float32 (9000,)" in reported
     assert f"{ref.path} batch" in reported
+
+
+async def test_batches_that_wait_for_their_turn_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """They hold their rows, and what they wait for holds nothing any more when it is done, or has crashed."""
+
+    begun = anyio.Event()
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def same(device: gpu.Device, batch: gpu.Batch[Square]) -> Array:
+        begun.set()
+        await settle()
+        if batch.messages[0].label:
+            raise ZeroDivisionError
+        return await batch.rows.read()
+
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10, debug=True) as device, open_system() as system:
+        ref = await system.spawn(same, device)
+
+        async def want_everything() -> None:
+            async with device.pool.lease(16_000):
+                pass
+
+        for label in (0, 1):
+            async with anyio.create_task_group() as tasks:
+                for number in range(5):
+                    Asker(tasks, ref, Square(row(number), label=label if number == 3 else 0))
+                await begun.wait()
+                if not label:
+                    tasks.start_soon(want_everything)
+    assert not [record for record in caplog.records if record.name == "rookery.gpu"]
 
 
 # --- the life of a stage -------------------------------------------------------------------------------------

@@ -26,13 +26,6 @@ def anyio_backend(anyio_backend: Backend) -> Backend:
 PINGS = [Ping(number) for number in range(5)]
 
 
-async def talkative(ctx: KernelContext[Any, Any]) -> None:
-    """Sends five messages, and stays."""
-    for number in range(5):
-        await ctx.send(Pong(number))
-    await ctx.receive()
-
-
 async def test_a_batch_is_sent_in_order_and_says_how_many_it_was() -> None:
     """From any iterable."""
     async with RingKernelRuntime() as runtime:
@@ -111,8 +104,17 @@ async def test_a_batch_that_is_not_awaited_is_reported() -> None:
 
 async def test_a_batch_that_is_received_is_what_is_there() -> None:
     """At least one message, and at most as many as asked for."""
+    said = anyio.Event()
+
+    async def says(ctx: KernelContext[Any, Any]) -> None:
+        for number in range(5):
+            await ctx.send(Pong(number))
+        said.set()
+        await ctx.receive()
+
     async with RingKernelRuntime() as runtime:
-        await runtime.launch("k", talkative)
+        await runtime.launch("k", says)
+        await said.wait()
         assert await runtime.receive_batch("k", 3) == [Pong(0), Pong(1), Pong(2)]
         assert await runtime.receive_batch("k", 3, timeout=1) == [Pong(3), Pong(4)]
         with pytest.raises(KernelTimeout, match="sent nothing within 1 s"):
@@ -149,7 +151,7 @@ async def test_a_received_batch_that_is_cancelled_has_taken_nothing() -> None:
 async def test_a_batch_has_a_size(count: Any, error: type[Exception]) -> None:
     """One or more."""
     async with RingKernelRuntime() as runtime:
-        await runtime.launch("k", talkative)
+        await runtime.launch("k", silent)
         with pytest.raises(error, match="max_count must be 1 or more, got"):
             await runtime.receive_batch("k", count)
         with pytest.raises((TypeError, ValueError), match="timeout is a number of seconds"):

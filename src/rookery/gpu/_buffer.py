@@ -311,10 +311,10 @@ class UnifiedBuffer:
             for index, row in enumerate(rows):
                 target[index] = row
 
-        if sum(row.nbytes for row in rows) >= LARGE:
+        if len(rows) * rows[0].nbytes >= LARGE:
             self._start_replacing(copy)
         else:
-            copy()
+            target[: len(rows)] = rows
             self._replaced()
 
     @uninterrupted

@@ -22,7 +22,6 @@ from ._arrays import check_plain
 from ._compiler import Compiler
 from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
 from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
-from ._holders import Watch
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
 from ._pool import BufferPool, PoolStatistics
@@ -103,8 +102,7 @@ class Device:
         self.compiler: Final = Compiler(self.loop, self.context, info)
         """Where programs are compiled."""
         mapping = _opencl.make_queue(self.context)
-        watch = Watch(info.name) if debug else None
-        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit, watch)
+        self.pool: Final = BufferPool(self, _opencl.make_pool(self.queue.raw), mapping, limit, debug=debug)
         """Where buffers come from."""
 
     def __repr__(self) -> str:

@@ -9,12 +9,16 @@ import logging
 from pathlib import Path
 from traceback import StackSummary, walk_stack
 from typing import TYPE_CHECKING, Final, final
+from weakref import WeakSet
 
 import anyio
 import attrs
+from anyio.lowlevel import RunVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from rookery._core.waiting import Latch
 
 logger: Final = logging.getLogger("rookery.gpu")
 
@@ -64,14 +68,27 @@ def current_origin() -> Origin:
 
 @final
 class Watch:
-    """Looks out for leaks and deadlocks of a pool, and reports them to the log ``rookery.gpu``."""
+    """Looks out for leaks and deadlocks of a pool, and reports them to the log ``rookery.gpu``.
 
-    __slots__ = ("_device", "_reported", "_waiting")
+    The watches of one event loop know each other: tasks may wait for each other's memory of several devices.
 
-    def __init__(self, device: str) -> None:
+    Args:
+        device: Whose pool it is.
+        held_for_good: What is held, by whom, if nothing of it comes back by itself and nobody was granted more; else None.
+    """
+
+    __slots__ = ("__weakref__", "_device", "_held_for_good", "_of_loop", "_reported", "_waiting")
+
+    def __init__(self, device: str, held_for_good: Callable[[], Sequence[Held] | None]) -> None:
         self._device = device
-        self._waiting: dict[int, Held] = {}
+        self._held_for_good = held_for_good
+        self._waiting: dict[int, tuple[Held, Latch | None]] = {}
         self._reported = False
+        of_loop = _watches.get(None)
+        if of_loop is None:
+            _watches.set(of_loop := WeakSet[Watch]())
+        of_loop.add(self)
+        self._of_loop = of_loop
 
     def leaked(self, lost: Held) -> None:
         """A buffer was collected that nobody had released."""
@@ -93,31 +110,67 @@ class Watch:
                 _listing(held),
             )
 
-    def waits(self, wanted: Held) -> None:
-        """A task is about to wait for memory."""
-        self._waiting[wanted.origin.task] = wanted
+    def waits(self, wanted: Held, until: Latch | None) -> None:
+        """A task is about to wait for memory, or until something has happened."""
+        self._waiting[wanted.origin.task] = wanted, until
 
     def waits_no_more(self, wanted: Held) -> None:
         """The task got it, or gave up."""
         self._waiting.pop(wanted.origin.task, None)
-        self._reported = False
 
-    def look(self, holding: Sequence[Held]) -> None:
-        """Report a deadlock if everybody who holds memory waits for more, once for each time that happens.
-
-        Args:
-            holding: What is held, by whom. Nothing of it comes back by itself, and nobody was granted more.
-        """
-        if self._reported or not holding or not {one.origin.task for one in holding} <= self._waiting.keys():
+    def look(self) -> None:
+        """Report a deadlock if everybody who holds memory waits for more, once for each time that happens."""
+        knot = self._knot() if self._waiting else {}
+        if not knot:
+            self._reported = False
+        if all(watch._reported for watch in knot):
             return
-        self._reported = True
+        for watch in knot:
+            watch._reported = True
+        several = len(knot) > 1
         logger.error(
-            "%s: deadlock, every task that holds its memory waits for more of it. Acquire what belongs together in one "
-            "order, or release before you wait, or give the device a larger memory_limit.\nHeld:\n%s\nWaited for:\n%s",
-            self._device,
-            _listing(holding),
-            _listing(list(self._waiting.values())),
+            "%s: deadlock, every task that holds %s memory waits for more of it. Acquire what belongs together in one "
+            "order, or release before you wait, or give the device a larger memory_limit.\n%s",
+            " and ".join(watch._device for watch in knot),
+            "their" if several else "its",
+            "\n".join(watch._situation(held, named=several) for watch, held in knot.items()),
         )
+
+    def _knot(self) -> dict[Watch, Sequence[Held]]:
+        """What is held here, and where those who hold it wait, and so on; nothing if one of them goes on."""
+        knot: dict[Watch, Sequence[Held]] = {}
+        to_see = [self]
+        while to_see:
+            watch = to_see.pop()
+            if watch in knot:
+                continue
+            held = watch._held_for_good()
+            if not held:
+                return {}
+            knot[watch] = held
+            for task in {one.origin.task for one in held}:
+                waited_for = [other for other in self._of_loop if other._is_waited_for_by(task)]
+                if not waited_for:
+                    return {}
+                to_see += waited_for
+        return knot if any(watch._lacks_memory for watch in knot) else {}
+
+    def _is_waited_for_by(self, task: int) -> bool:
+        _, until = self._waiting.get(task, (None, None))
+        return task in self._waiting and not (until is not None and until.is_set)
+
+    @property
+    def _lacks_memory(self) -> bool:
+        """Whether anybody waits for memory itself."""
+        return any(until is None for _, until in self._waiting.values())
+
+    def _situation(self, held: Sequence[Held], *, named: bool) -> str:
+        of = f" of {self._device}" if named else ""
+        wanted = [wanted for wanted, _ in self._waiting.values()]
+        return f"Held{of}:\n{_listing(held)}\nWaited for{of}:\n{_listing(wanted)}"
+
+
+_watches: Final[RunVar[WeakSet[Watch]]] = RunVar("rookery.gpu watches")
 
 
 def _listing(held: Sequence[Held]) -> str:

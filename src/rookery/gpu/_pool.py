@@ -17,7 +17,7 @@ from ._arrays import check_computable, understand_dtype, understand_shape
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
-from ._holders import Held, current_origin
+from ._holders import Held, Watch, current_origin
 from ._live import LiveBuffers
 from ._row_budget import RowBudget
 from ._share import Share, share_of
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from rookery._core.waiting import Latch
+
     from ._device import Device
-    from ._holders import Watch
 
 YIELD_EVERY: Final = 64
 """A task that acquires without ever having to wait lets the others run after this many times."""
@@ -95,7 +96,7 @@ class BufferPool:
     )
 
     def __init__(
-        self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int, watch: Watch | None
+        self, device: Device, raw: _opencl.RawPool, mapping: _opencl.RawQueue, limit: int, *, debug: bool
     ) -> None:
         self._device = device
         self._raw = raw
@@ -111,7 +112,7 @@ class BufferPool:
         self._addresses: dict[int, int] = {}  # host addresses of shared memory, by its OpenCL handle
         self._at_once = 0
         self._understood: dict[int | tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any], int]] = {}
-        self._watch = watch  # only in debug mode
+        self._watch = Watch(str(device.info), self._held_for_good) if debug else None
 
     # --- acquiring ---
 
@@ -235,26 +236,10 @@ class BufferPool:
 
     async def _wait_for(self, nbytes: int, what: str) -> None:
         """Stand in line for a reservation."""
-        if self._watch is None:
-            await self._stand_in_line(nbytes)
-            return
-        wanted = Held(what, nbytes, current_origin())
-        self._watch.waits(wanted)
-        self._look_for_deadlock(self._watch)
-        try:
-            await self._stand_in_line(nbytes)
-        finally:
-            self._watch.waits_no_more(wanted)
-
-    def _look_for_deadlock(self, watch: Watch) -> None:
-        # Bytes in flight come back by themselves, and who was granted more than is held is about to go on.
-        if not self._budget.in_flight and self._budget.active == self._live.reserved:
-            watch.look(self._live.held())
-
-    async def _stand_in_line(self, nbytes: int) -> None:
         ticket = self._budget.join(nbytes)
         try:
-            await self._line.wait(lambda: self._take_back(nbytes))
+            with self.waiting(what, nbytes):
+                await self._line.wait(lambda: self._take_back(nbytes))
         except BaseException:
             self._budget.leave(ticket)
             self._serve()  # the next may want less, or be owed what was just passed on
@@ -271,8 +256,14 @@ class BufferPool:
         """Grant as many as now fit, in turn."""
         while not self._device.closed and self._budget.serve():
             self._line.grant()
-        if self._watch is not None and self._line.first is not None:
-            self._look_for_deadlock(self._watch)
+        if self._watch is not None:
+            self._watch.look()
+
+    def _held_for_good(self) -> list[Held] | None:
+        """What is held, by whom; None if bytes come back by themselves, or were granted to who is about to go on."""
+        if self._budget.in_flight or self._budget.active != self._live.reserved:
+            return None
+        return self._live.held()
 
     def _allocate(
         self, shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int, share: Share | None
@@ -382,15 +373,14 @@ class BufferPool:
             self._live.track(buffer, Held(f"{buffer.dtype} {buffer.shape}", buffer.reserved, current_origin()))
 
     @contextmanager
-    def waiting(self, what: str) -> Generator[None]:
-        """The task that runs waits for one that may be waiting for memory; for reports."""
+    def waiting(self, what: str, nbytes: int = 0, *, until: Latch | None = None) -> Generator[None]:
+        """The task that runs waits for memory, or until a task is done that may be waiting for some; for reports."""
         if self._watch is None:
             yield
             return
-        wanted = Held(what, 0, current_origin())
-        self._watch.waits(wanted)
-        if self._line.first is not None:
-            self._look_for_deadlock(self._watch)
+        wanted = Held(what, nbytes, current_origin())
+        self._watch.waits(wanted, until)
+        self._watch.look()
         try:
             yield
         finally:
