@@ -492,6 +492,8 @@ async def test_a_command_that_fails_crashes_the_stage(
     device: gpu.Device, system: System, square: gpu.Kernel, when: str
 ) -> None:
     """Whether or not its function has returned by then. The next incarnation computes."""
+    if when == "after" and not device.info.shares_host_memory:
+        pytest.skip("what fails here is no command, and a copy to the host does not wait for it")
     failing = threading.Event()
 
     def fail() -> None:
