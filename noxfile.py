@@ -53,6 +53,9 @@ expose_pyenv_versions()
 COVERED = next((python for python in PYTHONS if shutil.which(f"python{python}")), PYTHONS[0])
 """The Python whose tests run under branch coverage: the first that is installed."""
 
+AT_ONCE = ["--numprocesses=logical", "--maxprocesses=4", "--dist=loadfile"]
+"""A process for each core, up to four; the tests of one file run in one of them, in order."""
+
 
 def install(session: nox.Session, *project: str, group: str = "") -> None:
     """Install the project as given, and the tools of a dependency group."""
@@ -88,14 +91,14 @@ def tests(session: nox.Session) -> None:
     if session.python == COVERED:
         run_covered(session)
     else:
-        session.run("pytest", "-m", "not once", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
+        session.run("pytest", *AT_ONCE, "-m", "not once", *session.posargs, env={"HYPOTHESIS_PROFILE": "brief"})
 
 
 def run_covered(session: nox.Session) -> None:
     """The tests under branch coverage, all of the core and of the model included."""
     env = {"COVERAGE_FILE": str(Path(session.create_tmp(), "coverage"))}
     session.run("coverage", "erase", env=env)
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=env)
+    session.run("coverage", "run", "-m", "pytest", *AT_ONCE, *session.posargs, env=env)
     session.run("coverage", "combine", "--quiet", env=env)
     if session.posargs:  # a part of the tests covers a part of the code: the floors are for the whole
         session.run("coverage", "report", "--fail-under=0", env=env)
@@ -127,7 +130,7 @@ def minimums(session: nox.Session) -> None:
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(f"{name}=={version}" for name, version in lowest.items()))
     install(session, EVERYTHING, "--constraint", str(constraints), group="tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *AT_ONCE, *session.posargs)
 
 
 @nox.session

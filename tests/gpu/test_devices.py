@@ -369,9 +369,9 @@ async def test_no_thread_outlives_the_block() -> None:
     before = set(threading.enumerate())
     async with gpu.open_device(DEVICE) as device:
         increment = await device.kernel(KERNELS, "increment")
-        await increment(await device.upload(np.zeros(1 << 20, np.float32)))
+        await increment.submit(await device.upload(np.zeros(1 << 20, np.float32)))
         async with device.open_queue() as queue:
-            await increment(await device.upload(np.zeros(4, np.float32)), queue=queue)
+            await increment.submit(await device.upload(np.zeros(4, np.float32)), queue=queue)
         assert {thread.name for thread in set(threading.enumerate()) - before} >= {f"rookery: {device.queue.name}"}
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("rookery")]
 

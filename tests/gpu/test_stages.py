@@ -25,6 +25,8 @@ from rookery import (
     gpu,
     open_system,
 )
+from rookery._core.system import engine_of
+from rookery._core.turn import MESSAGES
 from rookery.gpu._buffer import LARGE
 from support import settle
 
@@ -153,6 +155,36 @@ async def test_what_waits_in_the_mailbox_goes_in_one_call(
         await ref.resume()
     assert [[each.label for each in call] for call in calls] == [[5, 4, 3, 2], [1, 0]]
     assert [asker.outcome.tolist() for asker in askers] == [[i * i + 1] for i in range(6)]
+
+
+async def test_without_a_delay_all_that_is_there_goes_in_one_call(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """Also what is more than the stage takes before it gives way to others."""
+    calls: list[list[Square]] = []
+    ref = await system.spawn(noting(calls, max_items=200, max_delay=0), device, square)
+    await ref.pause()
+    for i in range(200):
+        ref.send_nowait(Square(row(i)))
+    await ref.resume()
+    await ref.ask(Square(row(0)))
+    assert [len(call) for call in calls] == [200, 1]
+
+
+async def test_whoever_is_answered_may_ask_again_at_once(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """The turn of the task that answered is over, and is no longer counted against those that go on."""
+    ref = await system.spawn(noting([], max_items=1, max_delay=0), device, square)
+    turn = engine_of(system).turn
+    async with anyio.create_task_group() as tasks:
+        with Gate(device.queue):
+            asker = Asker(tasks, ref, Square(row(1)))
+            await settle()
+            turn.left = 0
+        while isinstance(asker.outcome, str):
+            await checkpoint()
+    assert turn.left == MESSAGES
 
 
 async def test_a_batch_waits_until_it_is_full(device: gpu.Device, system: System, square: gpu.Kernel) -> None:
@@ -465,6 +497,23 @@ async def test_after_a_crash_nothing_more_is_computed_or_taken(device: gpu.Devic
     assert calls == [0, 4, 5]
     assert all(isinstance(asker.outcome, ActorCrashed) for asker in askers[:4])
     assert [asker.outcome.tolist() for asker in askers[4:]] == [[4], [5]]
+
+
+async def test_a_batch_that_was_taken_before_a_crash_and_not_begun_is_not_computed(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """Its function is not even called."""
+    calls: list[list[Square]] = []
+    ref = await system.spawn(noting(calls, max_items=1, max_delay=0), device, square)
+    without_its_row = Square(row(2))
+    object.__delattr__(without_its_row, "row")
+    engine_of(system).turn.clock = lambda: 0.0  # type: ignore[misc]  # however long it takes to come to the second one
+    await ref.pause()
+    ref.send_nowait(Square(row(1)))
+    ref.send_nowait(without_its_row)
+    await ref.resume()
+    assert (await ref.ask(Square(row(3), label=3))).tolist() == [10]
+    assert [[each.label for each in call] for call in calls] == [[3]]
 
 
 async def test_refusing_fails_the_requests_of_one_batch(device: gpu.Device, system: System) -> None:

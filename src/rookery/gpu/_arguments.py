@@ -220,6 +220,11 @@ def _parameter(kernel: str, index: int, name: str, type_name: str, const: bool, 
 # --- sizes -----------------------------------------------------------------------------------------
 
 
+def is_plain(size: Size) -> bool:
+    """Whether a size is made of plain numbers, so that what was worked out for an equal one holds for it."""
+    return type(size) is int or (type(size) is tuple and {*map(type, size)} == {int})
+
+
 def understand_size(kernel: str, what: str, size: Size) -> tuple[int, ...]:
     """A size in full: one to three whole numbers above zero, and not more in all than devices count."""
     try:

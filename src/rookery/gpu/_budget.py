@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, OrderedDict
+from collections import OrderedDict, defaultdict
 from typing import final
 
 from ._errors import OutOfDeviceMemory
@@ -38,7 +38,7 @@ class Budget:
         self.limit = limit
         self.active = self.in_flight = self.held = self.peak = 0
         self.hits = self.misses = self.waits = 0
-        self.free: Counter[int] = Counter()  # held blocks, by their size
+        self.free: defaultdict[int, int] = defaultdict(int)  # held blocks, by their size
         self._tickets = itertools.count()
         self._wanted: OrderedDict[int, int] = OrderedDict()
 
@@ -90,7 +90,8 @@ class Budget:
     def reserve(self, nbytes: int) -> None:
         """Count as active what fits."""
         self.active += nbytes
-        self.peak = max(self.peak, self.active + self.in_flight)
+        if (now := self.active + self.in_flight) > self.peak:
+            self.peak = now
 
     def must_trim(self, nbytes: int) -> bool:
         """Whether memory held for reuse is in the way of a reservation made for ``nbytes``."""
@@ -98,8 +99,10 @@ class Budget:
 
     def allocated(self, nbytes: int, *, fresh: bool) -> None:
         """A reservation was turned into memory, fresh from the device or held before."""
-        self.misses += fresh
-        self.hits += not fresh
+        if fresh:
+            self.misses += 1
+        else:
+            self.hits += 1
         # Fresh although a block of that size was free: somebody's host view keeps that block from being reused.
         if self.free[nbytes]:
             self.free[nbytes] -= 1

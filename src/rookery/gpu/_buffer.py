@@ -13,7 +13,7 @@ from rookery._core._parking import uninterrupted
 from . import _opencl
 from ._arrays import check_fits, check_plain
 from ._errors import BufferBusy, BufferReleased, CommandFailed, NoData
-from ._states import HOST_READABLE, Action, BufferState, Transfer, forbidden, step
+from ._states import HOST_NEWER, HOST_READABLE, Action, BufferState, Transfer, forbidden, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -311,10 +311,10 @@ class UnifiedBuffer:
             for index, row in enumerate(rows):
                 target[index] = row
 
-        if sum(row.nbytes for row in rows) >= LARGE:
+        if len(rows) * rows[0].nbytes >= LARGE:
             self._start_replacing(copy)
         else:
-            copy()
+            target[: len(rows)] = rows
             self._replaced()
 
     @uninterrupted
@@ -333,7 +333,7 @@ class UnifiedBuffer:
     @property
     def host_is_newer(self) -> bool:
         """Whether the device side has to be brought up to date before it is used."""
-        return self._state is BufferState.HOST_ONLY or self._state is BufferState.HOST_DIRTY
+        return self._state in HOST_NEWER
 
     def memory_for_launch(self, *, writing: bool) -> _opencl.RawBuffer | None:
         """What to pass to a kernel that may write it, or that only reads it; None if it must not be launched with."""

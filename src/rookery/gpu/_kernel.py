@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 from rookery._core._parking import uninterrupted
 
 from . import _opencl
-from ._arguments import LocalMemory, Parameter, Size, parse, understand_size, work_sizes
+from ._arguments import LocalMemory, Parameter, Size, is_plain, parse, understand_size, work_sizes
 from ._arrays import check_computable
 from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
@@ -26,6 +26,9 @@ Argument: TypeAlias = "UnifiedBuffer | LocalMemory | int | float | np.number[Any
 
 PREFERRED_LOCAL_SIZE: Final = 64
 """Work-groups of this size, or of the largest power of two below it that divides the size, unless told otherwise."""
+
+KNOWN_SIZES: Final = 1000
+"""Sizes of which a kernel remembers what it worked out for them."""
 
 
 @final
@@ -81,6 +84,7 @@ class Kernel:
 
     __slots__ = (
         "_compiled_for",
+        "_known_sizes",
         "_largest",
         "_plan",
         "_preferred",
@@ -110,6 +114,7 @@ class Kernel:
         self._largest = _opencl.max_local_size(raw, owner.raw)
         self._spare_local = _opencl.spare_local_memory(raw, owner.raw)
         self._preferred = PREFERRED_LOCAL_SIZE
+        self._known_sizes: dict[tuple[Size, Size | None], tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self._scalar_types = [one.dtype if one.kind == "scalar" else None for one in self._plan]
         _opencl.fix_scalar_types(raw, self._scalar_types)
 
@@ -121,6 +126,7 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<Kernel {self.signature}>"
 
+    @uninterrupted  # or what was started to be awaited at once might not be
     async def __call__(
         self, *args: Argument, size: Size | None = None, local: Size | None = None, queue: Queue | None = None
     ) -> None:
@@ -131,9 +137,10 @@ class Kernel:
         Raises:
             CommandFailed: if it failed on the device.
         """
-        await self.submit(*args, size=size, local=local, queue=queue)
+        operation = self._start(args, size, local, queue, (), at_once=True)
+        await operation.settled()
+        operation.raise_if_failed()
 
-    @uninterrupted
     def submit(
         self,
         *args: Argument,
@@ -160,6 +167,20 @@ class Kernel:
             CommandFailed: if the driver refuses the launch, or what it is to run after, by ``after`` or by its buffers,
                 has just failed, or what was to write a buffer that it only reads, and that was not written since.
         """
+        return self._start(args, size, local, queue, after, at_once=False)
+
+    @uninterrupted
+    def _start(
+        self,
+        args: Sequence[Argument],
+        size: Size | None,
+        local: Size | None,
+        queue: Queue | None,
+        after: Sequence[Operation],
+        *,
+        at_once: bool,
+    ) -> Operation:
+        """Launch it; ``at_once`` if the running task awaits it before it does anything else."""
         self.owner.check_usable()
         queue = self.owner.queue if queue is None else self._understand_queue(queue)
         raw_args, buffers, written = self._check(args)
@@ -169,7 +190,7 @@ class Kernel:
                 buffer.start_upload(queue)
         waited_for = queue.after(buffers, after)
         event = self._launch(queue, raw_args, global_size, local_size, waited_for)
-        operation = queue.follow(event, (*buffers, self._tally), self._label)
+        operation = queue.follow(event, (*buffers, self._tally), self._label, at_once=at_once)
         for buffer in written:
             buffer.written_by(operation)
         return operation
@@ -257,7 +278,7 @@ class Kernel:
         raw: list[Any] = []
         buffers: list[UnifiedBuffer] = []
         written: list[UnifiedBuffer] = []
-        for parameter, argument in zip(self._plan, args, strict=True):
+        for parameter, argument in zip(self._plan, args):  # noqa: B905 - counted above; `strict` takes as long as a check
             if parameter.kind == "scalar":
                 raw.append(self._scalar(parameter, argument))
             elif parameter.kind == "buffer":
@@ -312,7 +333,21 @@ class Kernel:
         self, args: Sequence[Argument], size: Size | None, local: Size | None
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The global and local size of a launch with these arguments, which have been checked."""
-        sides = (self.length(args),) if size is None else understand_size(self.name, "size", size)
+        if size is None:
+            size = self.length(args)
+        # What was asked for before, with plain numbers only: 64.0 would be found as 64, and is refused.
+        plain = is_plain(size) and (local is None or is_plain(local))
+        if plain and (known := self._known_sizes.get((size, local))) is not None:
+            return known
+        sizes = self._work_out_sizes(size, local)
+        if plain:
+            if len(self._known_sizes) >= KNOWN_SIZES:
+                self._known_sizes.clear()
+            self._known_sizes[size, local] = sizes
+        return sizes
+
+    def _work_out_sizes(self, size: Size, local: Size | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        sides = understand_size(self.name, "size", size)
         group = None if local is None else understand_size(self.name, "local", local)
         if self._required is not None:
             required = self._required[: len(sides)]

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("rookery.gpu")
 
+SETTLED_AT_ONCE: Final = 32
+"""So many operations are settled in one pass of the event loop, and the rest in the next, so that its timers come between:
+those who are woken are about to launch again, which takes tens of microseconds each."""
+
+WATCH_FOR: Final = 100e-6
+"""Seconds for which the task that awaits an operation looks itself whether it is over, if the last one was short.
+
+What takes twice that until the task hears of it, by the thread, is long: looking for it would only keep a core busy.
+"""
+
 LOOK_EVERY: Final = 0.5
 """Seconds after which a thread that has nothing to do looks whether there is still somebody to give it something."""
 
@@ -64,6 +74,7 @@ class Operation:
         "_settled",
         "_spots",
         "_used",
+        "began",
         "event",
         "follows",
         "lane",
@@ -91,6 +102,8 @@ class Operation:
         """What the lane's thread does for it, until that is over."""
         self.raised: Exception | None = None
         """What that raised, for `settle`."""
+        self.began: float | None = None
+        """When it was started, on the loop's stopwatch, if the task that did awaits it at once."""
         self.follows: Sequence[Operation] = ()
         """What was to write what it uses, and was in flight when it was started."""
         self._used = used
@@ -159,6 +172,8 @@ class Operation:
     async def settled(self) -> None:
         """Wait until it is over, well or not."""
         self.lane.check_thread()
+        if self.lane.watched is self:
+            await self.lane.watch(self)
         if self._settled:
             return
         spot = self.lane.loop.spot()
@@ -196,6 +211,7 @@ class Lane:
         "_orphan",
         "_owner",
         "_pending",
+        "_short",
         "_thread",
         "_told",
         "closed",
@@ -203,6 +219,7 @@ class Lane:
         "loop",
         "name",
         "total",
+        "watched",
     )
 
     def __init__(self, loop: Loop, name: str, failures: deque[_opencl.Event] | None = None) -> None:
@@ -211,9 +228,12 @@ class Lane:
         self.closed: bool = False
         self.total: int = 0
         self.failed: int = 0
+        self.watched: Operation | None = None
+        """What the thread has not been given, because the task that awaits it looks first, with `watch`."""
         self._pending: deque[Operation] = deque()
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._done: deque[Operation] = deque()
+        self._short = True  # what was last awaited at once
         self._told = False
         self._owner: Final = current_thread()
         self._orphan = False  # the loop has ended
@@ -248,15 +268,52 @@ class Lane:
             )
 
     def follow(self, operation: Operation, used: Sequence[Used], work: Callable[[], object]) -> Operation:
-        """Have the thread do ``work``, which blocks until the operation is over, and raises if it failed."""
-        self._thread = self._thread or self._start()
+        """Have the thread do ``work``, which blocks until the operation is over, and raises if it failed.
+
+        If it is awaited at once, and there is nothing else to do or to wait for, the task that does may `watch` it first.
+        """
         for thing in used:
             thing.started(operation)
         self.total += 1
         self._pending.append(operation)
         operation.work = work
-        self._inbox.put(operation)
+        alone = len(self._pending) == 1 and not operation.follows
+        if operation.began is not None and self._short and alone:
+            self.watched = operation
+        else:
+            self._hand_over()
+            self._give(operation)
         return operation
+
+    @uninterrupted
+    async def watch(self, operation: Operation) -> None:
+        """Look for a moment whether a watched operation is over, and leave it to the thread if it is not.
+
+        What is short is over before a thread would have been woken, and woken the loop. If cancelled: the thread has it.
+        """
+        until = self.loop.stopwatch() + WATCH_FOR
+        try:
+            while self.watched is operation and self.loop.stopwatch() < until:
+                await self.loop.checkpoint()
+                # Others may have started something meanwhile, and have handed this over before that.
+                if self.watched is operation and operation.event is not None and _opencl.is_over(operation.event):
+                    self.watched = None
+                    _do(operation)
+                    self._done.append(operation)
+                    self._settle()
+        finally:
+            if self.watched is operation:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the thread what was watched, before anything that comes after it."""
+        operation, self.watched = self.watched, None
+        if operation is not None:
+            self._give(operation)
+
+    def _give(self, operation: Operation) -> None:
+        self._thread = self._thread or self._start()
+        self._inbox.put(operation)
 
     def submit(
         self,
@@ -278,6 +335,7 @@ class Lane:
         """Take no more work, and have the thread end when it is done with what it has."""
         if not self.closed:
             self.closed = True
+            self._hand_over()
             self._inbox.put(None)
 
     def join(self) -> None:
@@ -332,7 +390,9 @@ class Lane:
     def _settle(self) -> None:
         # Cleared first: what the thread adds from here on is either seen below or told again.
         self._told = False
-        while self._done:
+        for _ in range(SETTLED_AT_ONCE):
+            if not self._done:
+                return
             operation = self._done.popleft()
             self._pending.popleft()  # the same one: first in, first out
             if operation.raised is not None:
@@ -340,7 +400,12 @@ class Lane:
                 if operation.event is not None:
                     _opencl.fail(operation.event)
                     self._failures.append(operation.event)
+            if operation.began is not None:
+                self._short = self.loop.stopwatch() - operation.began < 2 * WATCH_FOR
             operation.settle()
+        if self._done and not self._told:
+            self._told = True
+            self.loop.call_from_thread(self._settle)
 
 
 def _do(operation: Operation) -> None:

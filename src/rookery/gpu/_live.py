@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from rookery._core._parking import uninterrupted
 
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 class LiveBuffers:
     """The buffers of a pool that were not released, and a note of those that nobody holds any more."""
 
-    __slots__ = ("_held", "_loop", "_lost", "_reclaim", "_told")
+    __slots__ = ("_held", "_loop", "_reclaim", "_told", "lost")
 
     def __init__(self, loop: Loop, reclaim: Callable[[], object]) -> None:
         self._loop = loop
         self._reclaim = reclaim
         # Memory, kept here as well so that it is the loop's thread that lets go of it; bytes; in debug mode, who has it.
         self._held: dict[weakref.ref[UnifiedBuffer], tuple[_opencl.RawBuffer, int, Held | None]] = {}
-        self._lost: deque[weakref.ref[UnifiedBuffer]] = deque()
+        self.lost: Final[deque[weakref.ref[UnifiedBuffer]]] = deque()
+        """What is there for `take_lost`; not empty if something is."""
         self._told = False
 
     def __iter__(self) -> Iterator[UnifiedBuffer]:
@@ -72,21 +73,16 @@ class LiveBuffers:
         """Take the memory of buffers that are gone, with how many bytes each took from the device, and who."""
         self._told = False  # cleared first: what is noted from here on is either seen below or told again
         lost: list[tuple[_opencl.RawBuffer, int, Held | None]] = []
-        while self._lost:
+        while self.lost:
             # One that was released before it was collected is here no longer.
-            if (entry := self._held.pop(self._lost.popleft(), None)) is not None:
+            if (entry := self._held.pop(self.lost.popleft(), None)) is not None:
                 lost.append(entry)
         return lost
-
-    @property
-    def any_lost(self) -> bool:
-        """Whether there is something for `take_lost`."""
-        return bool(self._lost)
 
     @uninterrupted
     def _note(self, reference: weakref.ref[UnifiedBuffer]) -> None:
         """A buffer is gone. In any thread, at any time."""
-        self._lost.append(reference)
+        self.lost.append(reference)
         if not self._told:
             self._told = True
             self._loop.call_from_thread(self._reclaim)

@@ -56,7 +56,14 @@ class _FirstUse:
 
     lock = threading.Lock()
     pid: int | None = None
+    here: int | None = None
+    """This process, which is another one than `pid` in a forked child. Asking the system takes half a microsecond."""
     cache: object = None
+
+    @classmethod
+    def forked(cls) -> None:
+        """In the child, right after the fork."""
+        cls.here = os.getpid()
 
 
 def enter_process() -> None:
@@ -69,15 +76,17 @@ def enter_process() -> None:
         with _FirstUse.lock:
             if _FirstUse.pid is None:
                 _FirstUse.cache = ensure_cache()
-                _FirstUse.pid = os.getpid()
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(after_in_child=_FirstUse.forked)
+                _FirstUse.pid = _FirstUse.here = os.getpid()
     check_process(_FirstUse.pid)
 
 
 def check_process(pid: int) -> None:
     """Refuse to go on in a forked child, where drivers hang."""
-    if pid != os.getpid():
+    if pid != _FirstUse.here:
         raise ForkedProcess(
-            f"OpenCL was used in process {pid}, which forked this one ({os.getpid()}), and drivers hang in a forked "
+            f"OpenCL was used in process {pid}, which forked this one ({_FirstUse.here}), and drivers hang in a forked "
             'child: start processes with multiprocessing.get_context("spawn"), or open devices in the child only'
         )
 
@@ -453,6 +462,12 @@ def has_failed(event: Event) -> bool:
     """Whether a command has failed. To be asked before another one is to wait for it, which PoCL then never starts."""
     status: int = event.command_execution_status
     return status < 0
+
+
+def is_over(event: Event) -> bool:
+    """Whether a command is over, well or not. To look at its data say ``event.wait()`` as well, which takes no time then."""
+    status: int = event.command_execution_status
+    return status <= cl.command_execution_status.COMPLETE
 
 
 def is_event_of(event: Event, context: Context) -> bool:

@@ -137,7 +137,7 @@ class BufferPool:
         """
         self._device.check_usable()
         sides, kind, nbytes = self._understand(shape, dtype)
-        if self._live.any_lost or self._views.any_gone:
+        if self._live.lost or self._views.gone:
             self._reclaim_lost()
         self._at_once += 1
         if self._at_once % YIELD_EVERY == 0:
@@ -160,7 +160,7 @@ class BufferPool:
         """
         self._device.check_usable()
         sides, kind, nbytes = self._understand(shape, dtype)
-        if self._live.any_lost or self._views.any_gone:
+        if self._live.lost or self._views.gone:
             self._reclaim_lost()
         share = share_of(self)
         taken = self._budget.take(nbytes) if share is None else share.draw_nowait(nbytes)
@@ -191,7 +191,7 @@ class BufferPool:
     async def set_aside(self, nbytes: int) -> Share:
         """Wait, as `acquire` does, for memory that becomes buffers later; ``nbytes`` is what `rounded_share` says."""
         self._device.check_usable()
-        if self._live.any_lost or self._views.any_gone:
+        if self._live.lost or self._views.gone:
             self._reclaim_lost()
         if not self._budget.take(nbytes):
             await self._wait_for(nbytes, "an item of a pipeline")
@@ -304,7 +304,7 @@ class BufferPool:
             BufferReleased: if it was released before.
             ArgumentValueError: if it is not of this pool. A `ValueError`.
         """
-        if buffer.pool is not self:
+        if buffer.owner is not self._device:
             raise ArgumentValueError(
                 f"{buffer!r} belongs to another `open_device()` of {buffer.owner.info.name}: "
                 "write `buffer.pool.release(buffer)`"

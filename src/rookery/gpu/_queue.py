@@ -121,6 +121,8 @@ class Queue:
         label: Callable[[], str],
         keep: object = None,
         row: str | None = None,
+        *,
+        at_once: bool = False,
     ) -> Operation:
         """Follow a command that was just put into this queue.
 
@@ -130,6 +132,7 @@ class Queue:
             label: What to call it in messages; called only when needed.
             keep: What must not be collected before it is over.
             row: Where a trace shows it; in the row of this queue unless given.
+            at_once: Whether the running task awaits it before it does anything else.
         """
         if self._recorder is None:
             operation, wait = Operation(self.lane, used, label, event=event, keep=keep), event.wait
@@ -137,6 +140,8 @@ class Queue:
             used = (*used, self._recorder.command(row or self.name))
             operation = Operation(self.lane, used, label, event=event, keep=keep)
             wait = self._timed(operation, event)
+        if at_once:
+            operation.began = self.lane.loop.stopwatch()
         self.lane.follow(operation, used, wait)
         self.raw.flush()
         return operation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, cast
 
 import attrs
 import numpy as np
@@ -41,6 +41,8 @@ class RowRules:
             ArgumentValueError: if it is of another shape, or empty, or too large.
         """
         row: npt.NDArray[Any] | None = _array_in(message)
+        if self._is_plainly_good(row):  # nearly all are; the checks that explain take longer than a row's copy
+            return row
         if row is None:
             raise ArgumentTypeError(
                 f"{self.stage} takes messages whose first field is an array, got {brief(message)}: write an attrs class, "
@@ -55,6 +57,14 @@ class RowRules:
             )
         self._check_size(row)
         return row
+
+    def _is_plainly_good(self, row: Any) -> TypeGuard[npt.NDArray[Any]]:
+        return (
+            type(row) is np.ndarray
+            and row.dtype == self.dtype
+            and (self.shape is None or row.shape == self.shape)
+            and 0 < row.nbytes <= self.max_bytes
+        )
 
     def _check_size(self, row: npt.NDArray[Any]) -> None:
         if self.shape is not None and row.shape != self.shape:

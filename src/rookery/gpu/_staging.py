@@ -14,7 +14,8 @@ import numpy as np
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from rookery._core._parking import interruptible, uninterrupted
-from rookery._core.context import incarnation_of
+from rookery._core.context import incarnation_of, receiving_of
+from rookery._core.mailbox import NOTHING
 from rookery._core.waiting import Latch
 from rookery._model.dead_letter import Reason
 from rookery._model.errors import Refused, StopRequested
@@ -69,8 +70,12 @@ class Staging:
         self._ctx = ctx
         self._incarnation = incarnation_of(ctx)
         self._cell = self._incarnation.cell
+        self._name = f"{self._cell.path} batch"
+        self._poll, self._receive_within = receiving_of(ctx)
         self._device = device
         self._rules = rules
+        # By the class, where that says it all: what a pool is asked for so it has looked at before.
+        self._dtype = np.float32 if rules.dtype == np.float32 else rules.dtype
         self._max_items = max_items
         self._max_delay = max_delay
         self._of_all = device.pool.for_rows
@@ -88,7 +93,7 @@ class Staging:
             while (first := await self._first()) is not None:
                 most = self._most(first.row.nbytes)
                 await self._room(most * first.row.nbytes)
-                await self._set_off(await self._fill(first, most))
+                await self._set_off(*await self._fill(first, most))
             await self._land()
         except GeneratorExit:
             raise  # the loop itself was torn down; there is nothing left to await with
@@ -106,48 +111,62 @@ class Staging:
         taken, self._next = self._next, None
         try:
             while taken is None:
-                taken = self._understood(await self._ctx.receive())
+                message = await self._ctx.receive()
+                row = self._row_of(message)
+                taken = None if row is None else Taken(message, row)
         except StopRequested:
             return None
         return taken
 
-    async def _fill(self, first: Taken, most: int) -> list[Taken]:
-        """What else comes for that batch in time."""
-        batch = [first]
-        now = self._device.loop.now
-        ends = now() + self._max_delay
-        while len(batch) < most:
-            try:
-                message = await self._ctx.receive(timeout=ends - now())
-            except (TimeoutError, StopRequested):
+    async def _fill(self, first: Taken, most: int) -> tuple[list[Any], list[npt.NDArray[Any]]]:
+        """That message and its row, with what else comes for the batch in time."""
+        messages, rows, shape = [first.message], [first.row], first.row.shape
+        ends = self._device.loop.now() + self._max_delay
+        while len(rows) < most:
+            message = self._poll(None)
+            if message is NOTHING:
+                message = await self._in_time(ends)
+            if message is NOTHING:
                 break
-            taken = self._understood(message)
-            if taken is not None and taken.row.shape != first.row.shape:
-                self._next = taken
+            row = self._row_of(message)
+            if row is None:
+                continue
+            if row.shape != shape:
+                self._next = Taken(message, row)
                 break
-            if taken is not None:
-                batch.append(taken)
-        return batch
+            messages.append(message)
+            rows.append(row)
+        return messages, rows
 
-    def _understood(self, message: Any) -> Taken | None:
-        """The message with its row; None for one that fails alone."""
+    async def _in_time(self, ends: float) -> Any:
+        """A message that comes in time; NOTHING if none does."""
+        left = ends - self._device.loop.now()
+        if left <= 0 and not self._cell.mailbox.available():
+            return NOTHING  # to wait for no time at all takes several rounds of the loop
+        try:
+            return await self._receive_within(left)
+        except StopRequested:
+            return NOTHING
+
+    def _row_of(self, message: Any) -> npt.NDArray[Any] | None:
+        """The row of a message; None for one that fails alone."""
         try:
             row = self._rules.row_of(message)
-            self._check_fits(row.nbytes)
-            return Taken(message, row)
+            if row.nbytes > self._of_all.limit:
+                raise self._too_large(row.nbytes)
         except (ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory) as error:
             self._fail(message, error)
             return None
+        return row
 
-    def _check_fits(self, nbytes: int) -> None:
-        """Refuse a row that leaves no room for its result."""
-        if nbytes > self._of_all.limit:
-            limit = self._device.pool.statistics().limit_bytes
-            raise OutOfDeviceMemory(
-                f"{self._rules.stage} got a row of {nbytes:,} bytes, and rows have {self._of_all.limit:,} of the device's "
-                f"{limit:,}, so that there is room for results: split it, or open the device with "
-                f"memory_limit={SHARE * nbytes} or more"
-            )
+    def _too_large(self, nbytes: int) -> OutOfDeviceMemory:
+        """A row leaves no room for its result."""
+        limit = self._device.pool.statistics().limit_bytes
+        return OutOfDeviceMemory(
+            f"{self._rules.stage} got a row of {nbytes:,} bytes, and rows have {self._of_all.limit:,} of the device's "
+            f"{limit:,}, so that there is room for results: split it, or open the device with "
+            f"memory_limit={SHARE * nbytes} or more"
+        )
 
     def _most(self, nbytes: int) -> int:
         """How many rows of that many bytes a batch has at most: half of what may be in flight, so that there are two."""
@@ -164,27 +183,27 @@ class Staging:
 
     # --- flying ---
 
-    async def _set_off(self, batch: Sequence[Taken]) -> None:
+    async def _set_off(self, messages: Sequence[Any], rows: Sequence[npt.NDArray[Any]]) -> None:
         """Start to copy a batch, and a task that sees to the rest."""
-        row = batch[0].row
-        capacity = min(_power_of_two(len(batch)), self._most(row.nbytes))
+        row = rows[0]
+        capacity = min(_power_of_two(len(rows)), self._most(row.nbytes))
         nbytes = capacity * row.nbytes
         await self._reserve(nbytes)
         try:
-            rows = await self._device.pool.acquire((capacity, *row.shape), row.dtype)
+            buffer = await self._device.pool.acquire((capacity, *row.shape), self._dtype)
         except OutOfDeviceMemory as error:
             self._of_all.give_back(nbytes)
-            self._fail_all([taken.message for taken in batch], error)
+            self._fail_all(messages, error)
             return
         except BaseException:
             self._of_all.give_back(nbytes)
             raise
-        rows.gather([taken.row for taken in batch])
-        rows.start_upload(self._device.uploads)
+        buffer.gather(rows)
+        buffer.start_upload(self._device.uploads)
         before, self._latest = self._latest, Latch(self._device.loop)
-        flight = Flight([taken.message for taken in batch], rows, before, self._latest)
+        flight = Flight(messages, buffer, before, self._latest)
         self._flights[flight] = None
-        self._ctx.start_soon(self._fly, flight, name=f"{self._cell.path} batch")
+        self._incarnation.start_soon(self._fly, (flight,), self._name)
 
     async def _reserve(self, nbytes: int) -> None:
         """Wait until that many bytes fit what all stages of the device may have in flight together."""
@@ -202,9 +221,10 @@ class Staging:
         pool.adopt(flight.rows)
         try:
             with flight.scope:
-                if flight.before is not None:
+                if flight.before is not None and not flight.before.is_set:
                     with pool.waiting("its turn", until=flight.before):
                         await flight.before.wait()
+                await checkpoint_if_cancelled()  # what has crashed computes nothing more
                 try:
                     result = await _call(self._serve, flight.messages, flight.rows)
                 except Refused as refused:
@@ -249,9 +269,12 @@ class Staging:
         else:
             checked = self._rules.check_result(result, len(flight.messages), flight.rows.shape[0])
             answers = await self._own_rows(checked, len(flight.messages))
+        asked, reply = self._incarnation.hand.peek, self._ctx.reply
         for message, answer in zip(flight.messages, answers, strict=True):
-            if self._asked(message):
-                self._ctx.reply(message, answer)
+            if asked(message) is not None:  # nobody waits for what was only sent
+                reply(message, answer)
+        # This task gives way, as one that parks does: those that were answered begin their turns, and may ask again.
+        self._cell.engine.turn.renew()
 
     async def _own_rows(self, result: UnifiedBuffer | npt.NDArray[Any], n: int) -> list[Any]:
         """The rows of a result, each an array of its own: who keeps one does not keep them all."""
@@ -262,14 +285,13 @@ class Staging:
             await result.ensure_on_host()
             result = result.host
         rows, copies = result[:n], list[Any]()
+        if rows.nbytes < LARGE:
+            return [row.copy() for row in rows]
 
         def copy() -> None:
             copies.extend(row.copy() for row in rows)
 
-        if rows.nbytes < LARGE:
-            copy()
-        else:
-            await self._device.copies.submit(copy, used, lambda: f"reading a result of {self._cell.path}")
+        await self._device.copies.submit(copy, used, lambda: f"reading a result of {self._cell.path}")
         return copies
 
     def _asked(self, message: Any) -> bool:

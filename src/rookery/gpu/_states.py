@@ -15,6 +15,9 @@ from ._errors import NoData, StaleHost
 class BufferState(Enum):
     """Which side of a buffer holds its data."""
 
+    # They are equal by identity as well. Enum's own is Python code, and each launch looks states up.
+    __hash__ = object.__hash__
+
     UNINITIALIZED = "uninitialized"
     """Nothing was written yet."""
     HOST_ONLY = "host only"
@@ -31,6 +34,8 @@ class BufferState(Enum):
 
 class Action(Enum):
     """What happens to a buffer."""
+
+    __hash__ = object.__hash__  # as above
 
     REPLACE_HOST = "write the whole host side"
     MODIFY_HOST = "mark the host side changed"
@@ -95,6 +100,9 @@ TRANSITIONS: Final[dict[Action, dict[BufferState, tuple[BufferState, Transfer | 
         _DEVICE_NEWER: (_DEVICE_NEWER, None),
     },
 }
+
+HOST_NEWER: Final = frozenset({_HOST, _HOST_NEWER})
+"""The states in which the device side has to be brought up to date before it is used."""
 
 HOST_READABLE: Final = frozenset({_HOST, _SAME, _HOST_NEWER})
 """The states in which the host side may be looked at without a transfer."""

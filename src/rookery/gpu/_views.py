@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class HostViews:
     """The shared memory of a pool that arrays look at, and a note of that which none does any more."""
 
-    __slots__ = ("_gone", "_kept", "_loop", "_reclaim", "_seen", "_told")
+    __slots__ = ("_kept", "_loop", "_reclaim", "_seen", "_told", "gone")
 
     def __init__(self, loop: Loop, reclaim: Callable[[], object]) -> None:
         self._loop: Final = loop
@@ -34,7 +34,8 @@ class HostViews:
         self._seen: dict[int, weakref.ref[_opencl.SharedMemory]] = {}  # of buffers, by the handle of their memory
         # Of buffers that are gone: memory, kept here so that it is the loop's thread that lets go of it; bytes; for whom.
         self._kept: dict[weakref.ref[_opencl.SharedMemory], tuple[_opencl.RawBuffer, int, Share | None]] = {}
-        self._gone: deque[weakref.ref[_opencl.SharedMemory]] = deque()
+        self.gone: Final[deque[weakref.ref[_opencl.SharedMemory]]] = deque()
+        """What is there for `take_gone`; not empty if something is."""
         self._told = False
 
     def seen(self, memory: _opencl.RawBuffer, shared: _opencl.SharedMemory) -> None:
@@ -43,24 +44,19 @@ class HostViews:
 
     def keep(self, memory: _opencl.RawBuffer | None, nbytes: int, share: Share | None = None) -> bool:
         """A buffer has let go of its memory; returns whether an array still looks at it."""
-        reference = None if memory is None else self._seen.pop(memory.int_ptr, None)
+        reference = None if memory is None or not self._seen else self._seen.pop(memory.int_ptr, None)
         shared = None if reference is None else reference()
         if memory is None or shared is None:
             return False
         self._kept[weakref.ref(shared, self._note)] = memory, nbytes, share
         return True
 
-    @property
-    def any_gone(self) -> bool:
-        """Whether there is something for `take_gone`."""
-        return bool(self._gone)
-
     def take_gone(self) -> list[tuple[int, Share | None]]:
         """Let go of the memory that no array looks at any more; returns how many bytes each took, and of which share."""
         self._told = False  # cleared first: what is noted from here on is either seen below or told again
         gone: list[tuple[int, Share | None]] = []
-        while self._gone:
-            if (entry := self._kept.pop(self._gone.popleft(), None)) is not None:
+        while self.gone:
+            if (entry := self._kept.pop(self.gone.popleft(), None)) is not None:
                 gone.append(entry[1:])
         return gone
 
@@ -72,7 +68,7 @@ class HostViews:
     @uninterrupted
     def _note(self, reference: weakref.ref[_opencl.SharedMemory]) -> None:
         """No array looks at it any more. In any thread, at any time."""
-        self._gone.append(reference)
+        self.gone.append(reference)
         if not self._told:
             self._told = True
             self._loop.call_from_thread(self._reclaim)
