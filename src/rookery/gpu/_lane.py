@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("rookery.gpu")
 
-SETTLED_AT_ONCE: Final = 32
+SETTLED_AT_ONCE: Final = 16
 """So many operations are settled in one pass of the event loop, and the rest in the next, so that its timers come between:
 those who are woken are about to launch again, which takes tens of microseconds each."""
 
