@@ -24,7 +24,7 @@ from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
 from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
-from ._pool import BufferPool, PoolStatistics
+from ._pool import BufferPool, PoolStatistics, check_buffer
 from ._profile import KernelStatistics, Recorder, Tally, chrome_trace
 from ._queue import Queue
 from ._source import check_options, read_source
@@ -258,11 +258,13 @@ class Device:
         If cancelled: the new buffer is given back.
 
         Raises:
+            ArgumentTypeError: for what is no buffer. A `TypeError`.
             NoData: if nothing was ever written to the buffer.
             CommandFailed: if a command failed that was to write it, and it was not written since.
             OutOfDeviceMemory: if it is larger than this device's limit alone.
         """
         self.check_usable()
+        check_buffer(buffer, "device.copy", "write `await device.upload(array)` for an array")
         if buffer.owner is not self:
             return await self.upload(await buffer.read())
         copied = await self.pool.acquire(buffer.shape, buffer.dtype)

@@ -54,7 +54,8 @@ class Program:
             there = ", ".join(map(repr, self.kernel_names)) or "none: mark functions with __kernel"
             if f"_cl_{name}" in self.kernel_names:  # PoCL's names for the built-in functions
                 there += f": `{name}` is a function of OpenCL C, give the kernel another name"
-            raise LookupError(f"the program has no kernel {name!r}; there is {there}")
+            instead = f": write program.kernel({self.kernel_names[0]!r})" if self.kernel_names else ""
+            raise LookupError(f"the program has no kernel {name!r}; there is {there}{instead}")
         return Kernel(self.owner, _opencl.make_kernel(self._raw, name), name)
 
 
