@@ -112,11 +112,10 @@ def test_an_unwritable_cache_is_complained_about(rookery: Rookery, tmp_path: Pat
     assert "set POCL_CACHE_DIR" in pocl
     assert pyopencl.startswith(f"missing: pyopencl cannot write to its cache, {blocked / 'pytools'}")
     assert "set XDG_CACHE_HOME to a folder that can be written, or PYOPENCL_NO_CACHE=1" in pyopencl
-    for advised in (
-        {"POCL_CACHE_DIR": "", "XDG_CACHE_HOME": folder},
-        {"POCL_CACHE_DIR": folder, "XDG_CACHE_HOME": str(blocked), "PYOPENCL_NO_CACHE": "1"},
+    for done in (
+        rookery("devices", POCL_CACHE_DIR="", XDG_CACHE_HOME=folder),
+        rookery("devices", POCL_CACHE_DIR=folder, XDG_CACHE_HOME=str(blocked), PYOPENCL_NO_CACHE="1"),
     ):
-        done = rookery("devices", **advised)
         assert (done.returncode, "missing" in done.stdout) == (0, False)
 
 

@@ -90,7 +90,7 @@ def _avoid_unwritable_cache() -> None:
     if not writable(invoker_folder()):
         untyped: Any = cl
         # What PYOPENCL_NO_CACHE sets, when pyopencl is imported; that was before.
-        untyped._PYOPENCL_NO_CACHE = True  # noqa: SLF001 - there is no other way
+        untyped._PYOPENCL_NO_CACHE = True
 
 
 def invoker_folder() -> Path:
