@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import anyio
@@ -216,21 +217,21 @@ REDUCTION = {"neutral": "0", "reduce": "a + b", "map": "x[i]"}
 @pytest.mark.parametrize(
     ("parts", "shown"),
     [
-        ({**ELEMENTWISE, "operation": "x[i] += 1;\nx[i] = q"}, ["<operation>:2:8: ", "x[i] = q", "       ^"]),
+        ({**ELEMENTWISE, "operation": "x[i] += 1;\nx[i] = q"}, {"<operation>:2:8": "x[i] = q"}),
         (
             {"operation": "F(x[i])", "preamble": "\n#define F(a) q"},
-            ["<operation>:1:1 <Spelling=<preamble>:2:14>: ", "F(x[i])", "^", "#define F(a) q", "             ^"],
+            {"<operation>:1:1": "F(x[i])", "<preamble>:2:14": "#define F(a) q"},
         ),
-        ({**ELEMENTWISE, "preamble": "float f(float a)\n{ return q; }"}, ["<preamble>:2:10: ", "{ return q; }", " " * 9 + "^"]),
-        ({**REDUCTION, "preamble": "float f(float a)\n{ return q; }"}, ["<preamble>:2:10: ", "{ return q; }", " " * 9 + "^"]),
-        ({**REDUCTION, "reduce": "a + q"}, ["<reduce>:1:6: ", " a + q", "     ^"]),
-        ({**REDUCTION, "reduce": "q +\na + b"}, ["<reduce>:1:2: ", " q +", " ^"]),
-        ({**REDUCTION, "map": "x[i] +\nq"}, ["<map>:2:2: ", " q", " ^"]),
-        ({**REDUCTION, "neutral": "q"}, ["<neutral>:1:1: ", "q", "^"]),
+        ({**ELEMENTWISE, "preamble": "float f(float a)\n{ return q; }"}, {"<preamble>:2:10": "{ return q; }"}),
+        ({**REDUCTION, "preamble": "float f(float a)\n{ return q; }"}, {"<preamble>:2:10": "{ return q; }"}),
+        ({**REDUCTION, "reduce": "a + q"}, {"<reduce>:1:6": "a + q"}),
+        ({**REDUCTION, "reduce": "q +\na + b"}, {"<reduce>:1:2": "q +"}),
+        ({**REDUCTION, "map": "x[i] +\nq"}, {"<map>:2:2": "q"}),
+        ({**REDUCTION, "neutral": "q"}, {"<neutral>:1:1": "q"}),
     ],
-)  # fmt: skip
+)
 async def test_a_build_error_shows_the_line_that_was_written(
-    device: gpu.Device, parts: dict[str, Any], shown: list[str]
+    device: gpu.Device, parts: dict[str, Any], shown: dict[str, str]
 ) -> None:
     """Of each part, once, however often it is used; and of a macro where it was written as well."""
     with pytest.raises(gpu.BuildFailed, match="undeclared identifier 'q'") as caught:
@@ -238,6 +239,8 @@ async def test_a_build_error_shows_the_line_that_was_written(
             await device.elementwise("float *x", **parts)
         else:
             await device.reduction(np.float32, arguments="const float *x", **parts)
-    said, *lines = [line for line in str(caught.value).splitlines() if "'q'" in line or line.startswith("    ")]
-    assert shown[0] in said
-    assert lines == [f"    {line}" for line in shown[1:]]
+    said = str(caught.value)
+    assert said.count("undeclared identifier 'q'") == 1
+    for place, line in shown.items():
+        assert said.count(place) == 1
+        assert len(re.findall(rf"^[ \d|]*{re.escape(line)}$", said, re.MULTILINE)) == 1

@@ -341,6 +341,40 @@ def test_the_line_of_a_message_is_shown_unless_the_compiler_shows_it() -> None:
         assert _source.explain(said, texts) == said
 
 
+def test_what_is_wrong_in_a_generated_kernel_is_said_once() -> None:
+    """Where it was written, and not for each use, however the compiler says it."""
+    texts = {"<reduce>": " a + q +\n r"}
+    pocl = "".join(
+        f"error: <generated>:{use}:3 <Spelling=<reduce>:{at}>: no {name}\n"
+        for use in (7, 8)
+        for at, name in (("1:6", "q"), ("2:2", "r"))
+    )
+    assert _source.explain(f"{pocl}error: <generated>:9:1: other\nFailed", texts).splitlines() == [
+        "error: <reduce>:1:6: no q",
+        "     a + q +",
+        "         ^",
+        "error: <reduce>:2:2: no r",
+        "     r",
+        "     ^",
+        "error: <generated>:9:1: other",
+        "Failed",
+    ]
+    other = "".join(
+        f"<generated>:{use}:3: error: no q\n    {use} |  R(x)\n      |  ^\n1:4:31: note: expanded from macro 'R'\n"
+        "    4 | #define R(x) ROOKERY_R(x)\n<reduce>:1:6: note: expanded from macro 'ROOKERY_R'\n"
+        "    1 |  a + q +\n      |      ^\n"
+        for use in (7, 8)
+    )
+    assert _source.explain(f"Started\n<generated>:1:1: warning: w\n{other}2 errors\n", texts).splitlines() == [
+        "Started",
+        "<generated>:1:1: warning: w",
+        "<reduce>:1:6: error: no q",
+        "    1 |  a + q +",
+        "      |      ^",
+        "2 errors",
+    ]
+
+
 async def test_a_build_error_shows_the_line_it_is_about(device: gpu.Device) -> None:
     """Below the compiler's message, with a mark."""
     with pytest.raises(gpu.BuildFailed) as caught:
@@ -358,15 +392,15 @@ async def test_a_build_error_shows_the_lines_of_macros_and_included_files(device
     header.write_text("")
     with pytest.raises(gpu.BuildFailed) as caught:
         await device.build(source)
-    used, written = "    { x[0] = OURS(1); }\n             ^", "    #define OURS(z) z + foo\n                        ^"
-    assert f"{used}\n{written}" in str(caught.value)
+    for line in ("{ x[0] = OURS(1); }\n", "#define OURS(z) z + foo\n"):
+        assert line in str(caught.value)
     header.write_text("// one\nint helper(int a) { return foo; }\n")
     source.write_text('#include "macros.h"\nkernel void f(global int *x) { x[0] = helper(1); }')
     for build in (source, source.read_text()):
         with pytest.raises(gpu.BuildFailed) as caught:
             await device.build(build, ["-I", str(tmp_path)])
         assert f"{header}:2:28: " in str(caught.value)
-        assert "    int helper(int a) { return foo; }\n                               ^" in str(caught.value)
+        assert " int helper(int a) { return foo; }\n" in str(caught.value)
 
 
 async def test_a_file_is_in_utf_8(device: gpu.Device, tmp_path: Path) -> None:

@@ -22,8 +22,19 @@ GENERATED: Final = "<generated>"
 _CONTINUED: Final = re.compile(r"\\\r?\n")
 _INCLUDE: Final = re.compile(r"(?:#|%:|\?\?=)(?:\s|/\*.*?\*/)*(?:include|import)", re.DOTALL)
 """As the preprocessor reads it, and rather once too often: also where it is commented out."""
-_WITHIN: Final = re.compile(rf"{GENERATED}:\d+:\d+ <Spelling=(.+?:\d+:\d+)>")
-"""How PoCL says where in the generated lines something stands, and where that was written."""
+_NUMBER: Final = re.compile(r"^ *\d+ \|")
+_USES: Final = (
+    (re.compile(rf"^(.*){GENERATED}:\d+:\d+ <Spelling=(.+?:\d+:\d+)>(.*\n?)", re.MULTILINE), r"\1\2\3"),
+    (
+        re.compile(
+            rf"^{GENERATED}:\d+:\d+(: .*\n)(?:(?!{GENERATED}).*\n)*?(<\w+>:\d+:\d+): note: expanded from macro .*\n"
+            r"((?:[ \t].*\n?)*)",
+            re.MULTILINE,
+        ),
+        r"\2\1\3",
+    ),
+)
+"""How PoCL and other compilers say where in the generated lines a macro is used, and what is to be said: where in it."""
 
 
 @attrs.frozen
@@ -92,7 +103,7 @@ def explain(log: str, texts: Mapping[str, str]) -> str:
     # The compiler's own names first: they may have in them what no file's name has here.
     names = "|".join([*map(re.escape, texts), r"(?:[A-Za-z]:)?[^\s:<>=][^:<>=]*"])
     place = re.compile(rf"(?P<name>{names}):(?P<line>\d+):(?P<column>\d+)")
-    said = list(_without_repetition(log))
+    said = _without_uses(log).splitlines()
     shown: list[str] = []
     for one, following in zip(said, [*said[1:], ""], strict=True):
         shown.append(one)
@@ -101,14 +112,20 @@ def explain(log: str, texts: Mapping[str, str]) -> str:
     return "\n".join(shown)
 
 
-def _without_repetition(log: str) -> Iterator[str]:
-    """The lines of a message; what the generated ones repeat of a line that was written is said once, of that."""
+def _without_uses(log: str) -> str:
+    """A message that says once what is wrong in a macro, and not for each of the generated lines that use it."""
     seen: set[str] = set()
-    for said in log.splitlines():
-        written = _WITHIN.sub(r"\1", said)
-        if written == said or written not in seen:
-            yield written
+    for uses, put in _USES:
+
+        def once(found: re.Match[str], put: str = put) -> str:
+            written = found.expand(put)
+            if written in seen:
+                return ""
             seen.add(written)
+            return written
+
+        log = uses.sub(once, log)
+    return log
 
 
 def _pointed_out(texts: Mapping[str, str], at: re.Match[str], following: str) -> Iterator[str]:
@@ -117,7 +134,7 @@ def _pointed_out(texts: Mapping[str, str], at: re.Match[str], following: str) ->
     if not 1 <= int(at["line"]) <= len(lines):
         return
     line = lines[int(at["line"]) - 1]
-    if following and line.strip() in following:
+    if _NUMBER.sub("", following).strip() == line.strip():
         return
     yield f"    {line}"
     yield "    " + re.sub(r"\S", " ", line[: int(at["column"]) - 1]) + "^"
