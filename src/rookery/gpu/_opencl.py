@@ -19,7 +19,7 @@ from ._select import DeviceInfo, Kind, Svm
 
 try:
     import numpy as np
-    import platformdirs  # pyopencl brings it
+    import platformdirs
     import pyopencl as cl
     from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer, VectorArg, parse_c_arg
 except ImportError as error:
