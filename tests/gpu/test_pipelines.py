@@ -27,6 +27,7 @@ from rookery import (
     open_system,
 )
 from rookery.gpu import _opencl
+from rookery.testing import Faults
 from support import settle
 
 from .support import DEVICE, KERNELS, Gate, without_shared_memory
@@ -519,6 +520,56 @@ async def test_a_crash_is_tried_again_as_often_as_allowed(device: gpu.Device, sy
     assert (await pipe.ask(Job(5))).tolist() == [5] * SIZE
     assert len(taken) == 3
     assert idle(device)
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_without_memory_said_what_steps_took_comes_back_at_a_crash(
+    device: gpu.Device, system: System, attempts: int
+) -> None:
+    """Both what the step took that crashed and what it was given, when it is not to begin again."""
+    taken: list[gpu.UnifiedBuffer] = []
+    others = await device.empty(1)
+
+    async def first(job: Job) -> tuple[Job, gpu.UnifiedBuffer, gpu.UnifiedBuffer]:
+        taken.append(await device.empty(SIZE))  # kept by somebody else: it is none of those handed on
+        x = await device.upload(np.full(SIZE, job.number, np.float32))
+        taken.append(x)
+        return job, x, others
+
+    async def second(given: tuple[Job, gpu.UnifiedBuffer, gpu.UnifiedBuffer]) -> Array:
+        _, x, _ = given
+        assert not x.released
+        taken.append(await device.copy(x))
+        if len(taken) == 3:
+            raise ZeroDivisionError
+        return await taken[-1].read()
+
+    pipe = await system.spawn(gpu.pipeline(gpu.step(first), gpu.step(second).options(attempts=attempts)))
+    if attempts == 1:
+        with pytest.raises(ActorCrashed):
+            await pipe.ask(Job(5))
+        assert [buffer.released for buffer in taken] == [False, True, True]
+    else:
+        assert (await pipe.ask(Job(5))).tolist() == [5] * SIZE
+        assert [buffer.released for buffer in taken] == [False, False, True, False]
+    assert not others.released
+
+
+async def test_an_item_fails_that_cannot_be_answered(device: gpu.Device) -> None:
+    """And the step that came last does not begin with it again, whose memory is gone."""
+    with Faults() as faults:
+        faults.at("reply", nth=1, of="pipeline", error=OSError("disk full"))
+        async with open_system() as system:
+            line = gpu.pipeline(
+                gpu.step(upload, device), gpu.step(fetch).options(attempts=3), memory={device: ITEM}, max_items=1
+            )
+            pipe = await system.spawn(faults.wrap(child(line).options(name="pipeline")))
+            with pytest.raises(ActorCrashed) as caught:
+                await pipe.ask(Job(1))
+            assert isinstance(caught.value.__cause__, OSError)
+            assert pipe.statistics().unanswered == 0
+            assert (await pipe.ask(Job(2))).tolist() == [2] * SIZE
+        assert idle(device)
 
 
 async def test_what_was_sent_and_fails_is_a_dead_letter(system: System) -> None:
