@@ -136,8 +136,7 @@ async def test_rule_8_restarts_are_counted_within_a_sliding_window() -> None:
             await a.ref.send(ValueError(number))
         await anyio.sleep(1)
         assert (a.ref.statistics().restarts, top.statistics().restarts) == (20, 0)
-        for number in range(2):
-            await a.ref.send(ValueError(f"too soon {number}"))
+        await a.ref.send(ValueError("too soon"))
         await anyio.sleep(1)
         assert top.statistics().restarts == 1
 

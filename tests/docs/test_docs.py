@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakSet
@@ -80,12 +81,16 @@ def run(program: Program, capsys: pytest.CaptureFixture[str], start: str = START
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A block may say where its crashes are logged, as programs do; it says so for itself only."""
-    for logger in map(logging.getLogger, ("rookery", "rookery.supervision", "rookery.debug")):
+    loggers = [logging.getLogger(name) for name in ("rookery", "rookery.supervision", "rookery.debug")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
         monkeypatch.setattr(logger, "handlers", list(logger.handlers))
         monkeypatch.setattr(logger, "propagate", logger.propagate)
-        monkeypatch.setattr(logger, "level", logger.level)
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)  # loggers remember for what they are enabled, until this is called
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import anyio
@@ -197,6 +198,28 @@ async def test_a_launch_waits_for_a_copy_that_was_cancelled(either: gpu.Device) 
     finally:
         hold.set()
     assert (await buffer.read() == 6).all()
+
+
+async def test_a_large_write_is_waited_for_however_often_it_is_cancelled(
+    device: gpu.Device, anyio_backend_name: str
+) -> None:
+    """Natively as well, which pierces shields: the array is the caller's own again only then."""
+    if anyio_backend_name == "trio":
+        pytest.skip("there is no such cancellation on trio")
+    buffer = await device.empty(LARGE)
+    hold = threading.Event()
+    device.copies.submit(hold.wait, (), lambda: "holding copies back")
+    try:
+        task = asyncio.get_running_loop().create_task(buffer.write(np.full(LARGE, 5, np.float32)))
+        for _ in range(3):
+            await anyio.wait_all_tasks_blocked()
+            assert not task.done()
+            task.cancel()
+    finally:
+        hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await buffer.read() == 5).all()
 
 
 async def test_tasks_that_read_and_launch_see_the_order_in_which_they_began(either: gpu.Device) -> None:

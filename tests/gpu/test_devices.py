@@ -554,7 +554,7 @@ async def test_what_pierces_the_shield_does_not_hide_that_a_device_did_not_finis
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     gates[0].open()
-    assert re.match(r".* did not finish within 0\.\d s", caught.value.__notes__[0])
+    assert re.match(r".* did not finish within \d+\.\d s", caught.value.__notes__[0])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are different there")
@@ -595,7 +595,7 @@ async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.
     with Gate(device.queue) as gate:
         increment.submit(buffer)
         with pytest.raises(
-            TimeoutError, match=r"did not finish within 0\.0 s: 1 still in flight, <Operation kernel 'incr"
+            TimeoutError, match=r"did not finish within \d+\.\d s: 1 still in flight, <Operation kernel 'incr"
         ):
             await opened.__aexit__(None, None, None)
         assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
@@ -643,5 +643,5 @@ async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_fini
 
     with pytest.raises(KeyError, match="the news") as caught:
         await main()
-    assert "did not finish within 0.0 s" in caught.value.__notes__[0]
+    assert re.search(r"did not finish within \d+\.\d s", caught.value.__notes__[0])
     gates[0].open()

@@ -15,7 +15,7 @@ from rookery import gpu
 from rookery.gpu import _opencl
 from rookery.gpu._lane import Lane
 
-from .support import KERNELS, Gate
+from .support import KERNELS, Gate, without_shared_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -87,6 +87,16 @@ async def test_a_warm_up_behind_a_command_that_fails_raises(device: gpu.Device, 
         with pytest.raises(gpu.CommandFailed):
             await failed
     await device.build("kernel void another(global float *x) { x[0] = 3; }")
+
+
+LARGE = 1 << 18
+"""Elements of arrays that a thread copies."""
+
+
+class Unreadable(np.ndarray):
+    """An array that no function of numpy can read."""
+
+    __array_function__ = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -181,3 +191,79 @@ async def test_a_reduction_is_fit_for_use_after_it_has_failed(either: gpu.Device
     with pytest.raises(gpu.CommandFailed):
         await failed
     assert await total(x) == 100_000
+
+
+async def test_a_warm_up_on_what_a_command_failed_to_write_fails_as_well(
+    device: gpu.Device, program: gpu.Program
+) -> None:
+    """Although it ran: it is told, and its kernel can be warmed up again."""
+    increment = program.kernel("increment")
+    x = await device.upload(np.zeros(4, np.float32))
+    hold = threading.Event()
+    device.compiler.lane.submit(hold.wait, (), lambda: "holding the compiler back")
+    try:
+        with Gate(device.queue):
+            with failing_at_the_end():
+                first = increment.submit(x)
+            warming, _ = increment._start_warm_up((x,), None, None)
+        with pytest.raises(gpu.CommandFailed, match="it failed"):
+            await first
+    finally:
+        hold.set()
+    with pytest.raises(gpu.CommandFailed, match="ran on what kernel 'increment' failed to write"):
+        await warming
+    await x.write(np.zeros(4, np.float32))
+    await increment.warm_up(x)
+    assert (await x.read()).tolist() == [1] * 4
+
+
+async def test_what_uses_what_was_not_copied_to_the_device_fails(device: gpu.Device) -> None:
+    """Also on a driver that goes on after a copy that failed; the host still has the data."""
+    own = without_shared_memory(device)
+    program = await own.build(KERNELS)
+    add, fill = program.kernel("add"), program.kernel("fill")
+    x, y = await own.empty(4), await own.empty(4)
+    await x.write(np.ones(4, np.float32))
+    with Gate(own.queue):
+        with failing_at_the_end():
+            copied = x.start_upload(own.queue)
+        operation = add.submit(x, x, y, 4)
+        apart = fill.submit(await own.empty(4), 2)
+        assert copied is not None
+    with pytest.raises(gpu.CommandFailed, match="it failed"):
+        await copied
+    with pytest.raises(
+        gpu.CommandFailed, match=r"ran on what copying <.*> to the device failed to write \(it failed\)"
+    ):
+        await operation
+    await apart
+    await add(x, x, y, 4)
+    assert (await y.read()).tolist() == [2] * 4
+
+
+async def test_what_failed_holds_no_memory(either: gpu.Device) -> None:
+    """Whatever was raised of it, and without help of the garbage collector."""
+    program = await either.build(KERNELS)
+    x, large = await either.upload(np.zeros(4, np.float32)), await either.empty(LARGE)
+    gc.collect()
+    gc.disable()
+    try:
+        with Gate(either.queue):
+            with failing_at_the_end():
+                first = program.kernel("fill").submit(x, 1)
+            second = program.kernel("increment").submit(x)
+        for _ in range(3):
+            with pytest.raises(gpu.CommandFailed, match="ran on what kernel 'fill' failed to write"):
+                await second
+            with pytest.raises(gpu.CommandFailed, match="ran on what kernel 'fill' failed to write"):
+                program.kernel("fill").submit(x, 1, after=[second])
+        del first
+        with pytest.raises(gpu.CommandFailed, match="not callable"):
+            await large.write(np.ones(LARGE, np.float32).view(Unreadable))
+        either.pool.release(x)
+        either.pool.release(large)
+        either.pool.trim()
+        assert either.pool.statistics().in_flight_bytes == 0
+        assert either.pool._raw.managed_bytes == 0
+    finally:
+        gc.enable()

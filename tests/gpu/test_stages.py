@@ -585,6 +585,8 @@ async def test_a_command_that_fails_crashes_the_stage(
     device: gpu.Device, system: System, square: gpu.Kernel, when: str
 ) -> None:
     """Whether or not its function has returned by then. The next incarnation computes."""
+    if when == "after" and not device.info.shares_host_memory:
+        pytest.skip("what fails here is no command, and a copy to the host does not wait for it")
     failing = threading.Event()
 
     def fail() -> None:
@@ -785,7 +787,6 @@ async def test_a_stage_that_waits_for_its_own_memory_is_reported(caplog: pytest.
 
 async def test_batches_that_wait_for_their_turn_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     """They hold their rows, and what they wait for holds nothing any more when it is done, or has crashed."""
-
     begun = anyio.Event()
 
     @gpu.batched(max_items=1, max_delay=0)
@@ -810,7 +811,7 @@ async def test_batches_that_wait_for_their_turn_are_not_reported(caplog: pytest.
                 await begun.wait()
                 if not label:
                     tasks.start_soon(want_everything)
-    assert not [record for record in caplog.records if record.name == "rookery.gpu"]
+    assert not [record for record in caplog.records if "deadlock" in record.getMessage()]
 
 
 # --- the life of a stage -------------------------------------------------------------------------------------

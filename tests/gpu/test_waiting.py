@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import anyio
-import numpy as np
 import pytest
 from anyio.lowlevel import checkpoint
 
@@ -29,6 +28,14 @@ def looking_for(seconds: float) -> Generator[None]:
         yield
 
 
+async def zeros(device: gpu.Device, program: gpu.Program) -> gpu.UnifiedBuffer:
+    """A buffer whose data is on the device, so that a launch starts nothing but itself."""
+    x = await device.empty(4)
+    with looking_for(60):
+        await program.kernel("fill")(x, 0)
+    return x
+
+
 async def watched(device: gpu.Device) -> None:
     """Wait until a task looks."""
     while device.queue.lane.watched is None:
@@ -37,17 +44,17 @@ async def watched(device: gpu.Device) -> None:
 
 async def test_what_is_short_is_over_before_a_thread_is_asked(device: gpu.Device, program: gpu.Program) -> None:
     """The task that awaits a launch sees it end."""
-    x = await device.upload(np.zeros(4, np.float32))
+    x = await zeros(device, program)
     with looking_for(60):
         await program.kernel("increment")(x)
-    assert (await x.read()).tolist() == [1] * 4
     assert not any(device.queue.name in thread.name for thread in threading.enumerate())
+    assert (await x.read()).tolist() == [1] * 4
     assert device.statistics().kernels["increment"].completed == 1
 
 
 async def test_what_takes_longer_is_left_to_the_thread(device: gpu.Device, program: gpu.Program) -> None:
     """And what comes next as well, until something was short again."""
-    increment, x = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    increment, x = program.kernel("increment"), await zeros(device, program)
     with mock.patch.object(_lane.Lane, "watch", autospec=True, side_effect=_lane.Lane.watch) as watch:
         for seconds, looks in ((60, 1), (0, 2), (60, 2), (60, 3)):
             with looking_for(seconds):
@@ -58,7 +65,7 @@ async def test_what_takes_longer_is_left_to_the_thread(device: gpu.Device, progr
 
 async def test_the_loop_goes_on_while_a_task_looks(device: gpu.Device, program: gpu.Program) -> None:
     """What others launch meanwhile comes behind, and all of it is over in that order."""
-    increment, x = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    increment, x = program.kernel("increment"), await zeros(device, program)
     settle = mock.patch.object(gpu.Operation, "settle", autospec=True, side_effect=gpu.Operation.settle)
     with looking_for(60), Gate(device.queue) as gate, settle as settled:
         async with anyio.create_task_group() as tasks:
@@ -74,7 +81,7 @@ async def test_the_loop_goes_on_while_a_task_looks(device: gpu.Device, program: 
 
 async def test_several_may_wait_for_what_a_task_looks_at(device: gpu.Device, program: gpu.Program) -> None:
     """As one that synchronizes does."""
-    increment, x = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    increment, x = program.kernel("increment"), await zeros(device, program)
     with looking_for(60), Gate(device.queue) as gate:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(increment, x)
@@ -140,7 +147,7 @@ async def test_a_device_is_closed_while_a_task_looks() -> None:
 
 async def test_nobody_looks_where_something_is_under_way(device: gpu.Device, program: gpu.Program) -> None:
     """The thread has that first; or another one has, whose failure would be this one's."""
-    increment, x = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    increment, x = program.kernel("increment"), await zeros(device, program)
     async with device.open_queue() as other:
         for queue, in_flight in ((device.queue, 2), (other, 1)):
             with looking_for(60), Gate(queue) as gate:
@@ -155,7 +162,7 @@ async def test_nobody_looks_where_something_is_under_way(device: gpu.Device, pro
 
 async def test_what_fails_while_a_task_looks_is_raised_there(device: gpu.Device, program: gpu.Program) -> None:
     """As by the thread."""
-    increment, x = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    increment, x = program.kernel("increment"), await zeros(device, program)
 
     async def launch() -> None:
         with pytest.raises(gpu.CommandFailed, match="kernel 'increment' failed"):
@@ -171,7 +178,7 @@ async def test_what_fails_while_a_task_looks_is_raised_there(device: gpu.Device,
 
 async def test_the_loop_runs_between_many_that_are_over_together(device: gpu.Device, program: gpu.Program) -> None:
     """So that its timers are on time, whoever is woken and launches again."""
-    increment, x = program.kernel("increment"), await device.upload(np.zeros(4, np.float32))
+    increment, x = program.kernel("increment"), await zeros(device, program)
     operations = [increment.submit(x) for _ in range(100)]
     last = threading.Event()
     device.queue.lane.submit(last.set, (), lambda: "what comes last")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
-import anyio
 import numpy as np
 
 from rookery._core._parking import uninterrupted
@@ -251,12 +250,15 @@ class UnifiedBuffer:
         copying = self._start_replacing(self._copying(None, array))
         try:
             await copying
-        finally:
+        except GeneratorExit:
+            raise  # the loop itself was torn down; there is nothing left to await with
+        except BaseException as error:
             # Until then a thread reads what is the caller's own. It is a copy on the host, with nothing to wait for but
             # those before it.
-            while not copying.done:
-                with anyio.CancelScope(shield=True):
-                    await copying.settled()
+            pierced = await copying.outlast()
+            if pierced is not None:
+                raise pierced from error
+            raise
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:
         """Replace the data at once; for small arrays. `write` waits for commands, and leaves the loop free.
@@ -388,6 +390,8 @@ class UnifiedBuffer:
         self._last[operation.lane] = operation
         if self._writers:  # the latest is enough: if one before it fails, so does that
             operation.follows = (*operation.follows, next(reversed(self._writers)))
+        if self._upload is not None and operation.lane is not self.owner.copies:  # whose copies are of the host side
+            operation.follows = (*operation.follows, self._upload)
 
     def completed(self, operation: Operation) -> None:
         """An operation that used it is over."""

@@ -16,6 +16,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+import anyio
+
 from rookery._core._parking import uninterrupted
 from rookery._model.errors import RookeryError, WrongLoop
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("rookery.gpu")
 
-SETTLED_AT_ONCE: Final = 32
+SETTLED_AT_ONCE: Final = 16
 """So many operations are settled in one pass of the event loop, and the rest in the next, so that its timers come between:
 those who are woken are about to launch again, which takes tens of microseconds each."""
 
@@ -164,6 +166,9 @@ class Operation:
         if self._error is None:
             return
         self.reported = True
+        if isinstance(self._error, CommandFailed):
+            # Another one each time: the traceback of what is raised sees this operation, and the memory that its raiser saw.
+            raise CommandFailed(*self._error.args) from self._error.__cause__
         if isinstance(self._error, RookeryError):
             raise self._error
         raise CommandFailed(f"{self._label()} failed: {self._error}") from self._error
@@ -185,6 +190,19 @@ class Operation:
             if not spot.granted:
                 self._spots.remove(spot)
             raise
+
+    async def outlast(self) -> BaseException | None:
+        """Wait until it is over, whatever comes; returns the first thing that came, as `Latch.outlast` does."""
+        pierced: BaseException | None = None
+        while not self._settled:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self.settled()
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # handed to the caller, who raises it
+                    pierced = pierced or error
+        return pierced
 
     def settle(self) -> None:
         """Its work is over: let go of what it used, and wake who waits. On the loop's thread."""
@@ -414,8 +432,10 @@ def _do(operation: Operation) -> None:
         if operation.work is not None:
             operation.work()
     except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
-        # Without the frame of this function, which would have the operation hold itself.
+        # Without the frame of this function, which would have the operation hold itself, and with it the memory that its
+        # copy sees: neither in the traceback, nor as what the frames there were called from.
         operation.raised = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+        del operation
     else:
         operation.raised = _inherited(operation)
 

@@ -204,12 +204,12 @@ def announce(context: Context, work: Callable[[], object]) -> tuple[Event, Calla
 
 
 def fail(event: Event) -> None:
-    """Have what waits for an announced event fail as well; nothing happens to the event of a command.
+    """Have what waits for an announced event fail as well; nothing happens to the event of a command, or of work that was done.
 
     On PoCL a command never ends that is told to wait for an event which failed before. So it is the thread that starts
     commands that says so: between two of its own lines no event fails that it has just asked about.
     """
-    if isinstance(event, cl.UserEvent):
+    if isinstance(event, cl.UserEvent) and event.command_execution_status != cl.command_execution_status.COMPLETE:
         event.set_status(-1)  # any number below zero
 
 

@@ -142,8 +142,11 @@ class Queue:
             wait = self._timed(operation, event)
         if at_once:
             operation.began = self.lane.loop.stopwatch()
-        self.lane.follow(operation, used, wait)
-        self.raw.flush()
+        try:
+            # Before the thread waits: a simulator computes here, and cannot be entered by two threads at once.
+            self.raw.flush()
+        finally:
+            self.lane.follow(operation, used, wait)
         return operation
 
     def _timed(self, operation: Operation, event: _opencl.Event) -> Callable[[], None]:
