@@ -368,6 +368,20 @@ class Model:
 
     # --- tasks ---
 
+    def launching(
+        self, name: str, read: Sequence[Array], out: Array, effect: Callable[[], None], lane: int,
+        after: Sequence[Op] = (),
+    ) -> Task:  # fmt: skip
+        """A launch that is awaited."""
+        refused = [array.unreadable_error for array in read if array.unreadable_error is not None]
+        if refused:
+            raise refused[0]
+        for array in dict.fromkeys([*read, out]):
+            self.start_upload(array, lane)
+        if any(op.over and op.failed for op in after):
+            raise gpu.CommandFailed
+        yield from awaiting(self.launch(name, read, [out], effect, lane, after))
+
     def reading(self, array: Array) -> Task:
         yield from self.making_current(array)
         read = array.on_host.copy()

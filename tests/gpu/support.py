@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
+import numpy as np
 import pyopencl as cl
 
 from rookery import gpu
@@ -72,6 +73,12 @@ def without_shared_memory(device: gpu.Device) -> gpu.Device:
     """Make a device copy between host and device, as one with memory of its own has to."""
     device.info = attrs.evolve(device.info, shares_host_memory=False)  # type: ignore[misc]
     return device
+
+
+class Unreadable(np.ndarray):
+    """An array whose copy fails."""
+
+    __array_function__ = None  # type: ignore[assignment]
 
 
 class Stepped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import anyio
@@ -11,8 +12,9 @@ import pytest
 
 from rookery import gpu
 from rookery.gpu._buffer import LARGE
+from support import settle
 
-from .support import DEVICE, KERNELS, Gate, without_shared_memory
+from .support import DEVICE, KERNELS, Gate, Unreadable, without_shared_memory
 
 
 async def test_cancelled_while_waiting_for_memory() -> None:
@@ -220,6 +222,36 @@ async def test_a_large_write_is_waited_for_however_often_it_is_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await buffer.read() == 5).all()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_cancelled_write_that_fails_holds_no_memory(
+    device: gpu.Device, anyio_backend_name: str, times: int
+) -> None:
+    """Without help of the garbage collector: neither by what was raised, nor by the task."""
+    if anyio_backend_name == "trio":
+        pytest.skip("there is no such cancellation on trio")
+    buffer = await device.empty(LARGE)
+    hold = threading.Event()
+    device.copies.submit(hold.wait, (), lambda: "holding copies back")
+    gc.collect()
+    gc.disable()
+    try:
+        task = asyncio.get_running_loop().create_task(buffer.write(np.ones(LARGE, np.float32).view(Unreadable)))
+        await anyio.wait_all_tasks_blocked()
+        device.pool.release(buffer)
+        for _ in range(times):
+            task.cancel()
+            await anyio.wait_all_tasks_blocked()
+        hold.set()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        del task
+        await settle()
+        assert device.pool.statistics().in_flight_bytes == 0
+    finally:
+        gc.enable()
+        hold.set()
 
 
 async def test_tasks_that_read_and_launch_see_the_order_in_which_they_began(either: gpu.Device) -> None:

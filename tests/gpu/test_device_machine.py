@@ -1,9 +1,9 @@
 """Pool, buffers and operations together, on a real device, against a naive model of all three.
 
 The device runs nothing by itself: *gates* stand between the commands of two queues and the copies of the host, and the
-test opens them. Nor does the event loop hear by itself what is over: the test tells it, of one lane before the other, and
-lets every task go as far as it can in between. So nothing here depends on how fast the device is, and the model
-(`device_model`) says exactly which task goes on, with what result. After each step everything is compared: who has how
+test opens them. Nor does the event loop hear by itself what is over (`held_device`): the test tells it, of one lane before
+the other, and lets every task go as far as it can in between. So nothing here depends on how fast the device is, and the
+model (`device_model`) says exactly which task goes on, with what result. After each step everything is compared: who has how
 many bytes, who waits, which side of each buffer is newer, what it contains, what was copied, what is counted.
 """
 
@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from queue import Empty, SimpleQueue
+from contextlib import ExitStack, contextmanager
 from threading import Condition, Event, Thread
 from typing import Any
 from unittest import mock
@@ -28,56 +26,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from rookery import gpu
 from rookery.gpu import BufferState, _budget, _buffer, _lane, _opencl, _states, _views
-from rookery.gpu._lane import Lane, Operation
+from rookery.gpu._lane import Operation
 
+from . import held_device
 from .device_model import COPIES, LARGE, OTHER, OWN, Array, Model, Op, Task, Waiter
-from .support import Gate, Stepped, without_shared_memory
+from .held_device import SOURCE, Failures, Held, open_gate
+from .support import Gate, Stepped, Unreadable, without_shared_memory
 
 LIMIT = 64 * 1024
 SIZES = st.sampled_from([16, 1000, 3000, 6000, 6000, 6000])  # elements of four bytes
 VALUES = st.integers(1, 100)
 QUEUES = st.sampled_from([OWN, OTHER])
+HOW = st.sampled_from(["submitted", "submitted", "chained", "awaited"])
 SELDOM = st.sampled_from([False, False, False, True])
-PATIENCE = 20.0
-"""Seconds after which a command that should be over counts as stuck; nothing waits as long when all is well."""
-
-SOURCE = """
-kernel void fill(global float *x, float value, int n)
-{
-    int i = get_global_id(0);
-    if (i < n) x[i] = value;
-}
-
-kernel void increment(global float *x, int n)
-{
-    int i = get_global_id(0);
-    if (i < n) x[i] += 1;
-}
-
-kernel void add(global const float *a, global const float *b, global float *out, int n)
-{
-    int i = get_global_id(0);
-    if (i < n) out[i] = a[i] + b[i];
-}
-"""
-
 LOOKING: dict[str, Callable[[gpu.UnifiedBuffer], np.ndarray]] = {
     "at all": lambda buffer: buffer.host,
     "at a part": lambda buffer: buffer.host[5:],
     "as an array": np.asarray,
     "by dlpack": np.from_dlpack,
 }
-
-
-class UnreadableError(Exception):
-    """What the copy of an `Unreadable` array raises."""
-
-
-class Unreadable(np.ndarray):
-    """An array that no function of numpy can read."""
-
-    def __array_function__(self, *_: object) -> Any:  # type: ignore[override]
-        raise UnreadableError
 
 
 @attrs.define(eq=False)
@@ -101,91 +68,6 @@ class View:
         return self.array.on_host[-self.seen.size :]
 
 
-class Held:
-    """What the thread of a lane has done, in place of its queue: the loop hears of it when the test says so."""
-
-    def __init__(self, changed: Condition) -> None:
-        self._done: SimpleQueue[Operation] = SimpleQueue()
-        self._changed = changed
-        self._ended: set[int] = set()
-        self.told = 0
-        self.free = False
-
-    def append(self, operation: Operation) -> None:
-        with self._changed:
-            self._ended.add(id(operation))
-            self._changed.notify_all()
-        self._done.put(operation)
-
-    def has_ended(self, operation: Operation) -> bool:
-        """Whether its thread is done with it."""
-        return id(operation) in self._ended
-
-    def __bool__(self) -> bool:
-        return self.told > 0 or (self.free and not self._done.empty())
-
-    def popleft(self) -> Operation:
-        self.told = max(0, self.told - 1)
-        operation = self._done.get(timeout=PATIENCE)
-        with self._changed:
-            self._ended.remove(id(operation))
-        return operation
-
-    def has_told(self) -> None:
-        """The loop knows."""
-        with self._changed:
-            self._changed.notify_all()
-
-    @property
-    def untold(self) -> bool:
-        return not self._done.empty()
-
-
-class Failures:
-    """Has commands run, and be reported as failed.
-
-    Not by failing what they wait for: PoCL, when one command fails after another, aborts the process now and then.
-    """
-
-    def __init__(self, queues: Sequence[Lane], held: Sequence[Held], changed: Condition) -> None:
-        self._queues = queues
-        self._held = held
-        self._changed = changed
-        self.countdown: int | None = None  # so many commands go well before one fails
-
-    @contextmanager
-    def injected(self) -> Iterator[None]:
-        follow = Lane.follow
-
-        def follow_and_fail(lane: Lane, operation: Operation, used: Any, work: Callable[[], object]) -> Operation:
-            if lane in self._queues:
-                work = partial(self._do, operation, work, fails=self._fails())
-            return follow(lane, operation, used, work)
-
-        with mock.patch.object(Lane, "follow", follow_and_fail):
-            yield
-
-    def _fails(self) -> bool:
-        if self.countdown is None:
-            return False
-        fails = self.countdown == 0
-        self.countdown = None if fails else self.countdown - 1
-        return fails
-
-    def _do(self, operation: Operation, work: Callable[[], object], *, fails: bool) -> None:
-        work()
-        # A driver says at once that something failed; here its thread does, which may be a moment later than the other's.
-        for writer in operation.follows:
-            with self._changed:
-                assert self._changed.wait_for(partial(self._is_known, writer), PATIENCE)
-        del operation  # else it would hold itself
-        if fails:
-            raise _opencl.OpenCLError("it failed")
-
-    def _is_known(self, operation: Operation) -> bool:
-        return operation.done or any(held.has_ended(operation) for held in self._held)
-
-
 def same(expected: np.ndarray, actual: np.ndarray) -> bool:
     """Whether all is as expected that is known."""
     return bool(np.all(np.isnan(expected) | (expected == actual)))
@@ -196,11 +78,13 @@ class Device(RuleBasedStateMachine):
 
     @initialize(
         shared=st.booleans(), turns=st.permutations([OWN, OTHER, COPIES]), together=st.booleans(),
-        sizes=st.lists(SIZES, max_size=2),
+        sizes=st.lists(SIZES, max_size=2), watching=st.sampled_from([0.0, 1000.0]),
     )  # fmt: skip
-    def open(self, shared: bool, turns: list[int], together: bool, sizes: list[int]) -> None:
-        self.patch = mock.patch.object(_buffer, "LARGE", LARGE)
-        self.patch.start()
+    def open(self, shared: bool, turns: list[int], together: bool, sizes: list[int], watching: float) -> None:
+        self.patches = ExitStack()
+        self.patches.enter_context(mock.patch.object(_buffer, "LARGE", LARGE))
+        # Who awaits a launch leaves it to the thread, or looks itself for as long as it takes.
+        self.patches.enter_context(mock.patch.object(_lane, "WATCH_FOR", watching))
         self.stepped = Stepped(memory_limit=LIMIT)
         self.device = self.stepped.device if shared else without_shared_memory(self.stepped.device)
         self.pool = self.device.pool
@@ -215,7 +99,7 @@ class Device(RuleBasedStateMachine):
         for lane, held in zip(self.lanes, self.held, strict=True):
             lane._done = held  # type: ignore[misc,assignment]
         self.failures = Failures(self.lanes[:COPIES], self.held, changed)
-        self.stepped.stack.enter_context(self.failures.injected())
+        self.patches.enter_context(self.failures.injected())
         self.model = Model(LIMIT, shared)
         self.works: list[Work] = []
         self.views: list[View] = []
@@ -238,7 +122,7 @@ class Device(RuleBasedStateMachine):
                 task.cancel()
             self.stepped.settle()
             self.stepped.close()
-            self.patch.stop()
+            self.patches.close()
 
     def set_free(self) -> None:
         """From here on the loop hears of everything as it happens."""
@@ -328,12 +212,7 @@ class Device(RuleBasedStateMachine):
     def tell_of(self, lane: int, over: Sequence[Op]) -> None:
         told = sum(not isinstance(op.gate, Gate) for op in over)  # the gate of a queue is no operation
         if told:
-            self.held[lane].told += told
-            try:
-                self.lanes[lane]._settle()
-            except Empty:
-                raise AssertionError(f"not over: {list(self.lanes[lane].in_flight)[:1]}") from None
-            self.held[lane].has_told()
+            self.held[lane].tell(self.lanes[lane], told, self.stepped.settle)
         self.stepped.settle()
         for op in over:
             self.model.end(op)
@@ -546,35 +425,35 @@ class Device(RuleBasedStateMachine):
     # --- operations ---
 
     @precondition(lambda self: self.model.live)
-    @rule(data=st.data(), lane=QUEUES, value=VALUES, chained=SELDOM)
-    def launch_fill(self, data: st.DataObject, lane: int, value: int, chained: bool) -> None:
+    @rule(data=st.data(), lane=QUEUES, value=VALUES, how=HOW)
+    def launch_fill(self, data: st.DataObject, lane: int, value: int, how: str) -> None:
         x = self.draw(data, self.model.live)
 
         def effect() -> None:
             x.on_device[:] = value
 
-        self.launch(data, "fill", (x.real, value, x.size), [], x, effect, lane, chained)
+        self.launch(data, "fill", (x.real, value, x.size), [], x, effect, lane, how)
 
     @precondition(lambda self: self.model.live)
-    @rule(data=st.data(), lane=QUEUES, chained=SELDOM)
-    def launch_increment(self, data: st.DataObject, lane: int, chained: bool) -> None:
+    @rule(data=st.data(), lane=QUEUES, how=HOW)
+    def launch_increment(self, data: st.DataObject, lane: int, how: str) -> None:
         x = self.draw(data, self.model.live)
 
         def effect() -> None:
             x.on_device[:] += 1
 
-        self.launch(data, "increment", (x.real, x.size), [], x, effect, lane, chained)
+        self.launch(data, "increment", (x.real, x.size), [], x, effect, lane, how)
 
     @precondition(lambda self: self.model.live)
-    @rule(data=st.data(), lane=QUEUES, chained=SELDOM)
-    def launch_add(self, data: st.DataObject, lane: int, chained: bool) -> None:
+    @rule(data=st.data(), lane=QUEUES, how=HOW)
+    def launch_add(self, data: st.DataObject, lane: int, how: str) -> None:
         a, b, out = (self.draw(data, self.model.live) for _ in range(3))
         n = min(one.size for one in (a, b, out))
 
         def effect() -> None:
             out.on_device[:n] = a.on_device[:n] + b.on_device[:n]
 
-        self.launch(data, "add", (a.real, b.real, out.real, n), [a, b], out, effect, lane, chained)
+        self.launch(data, "add", (a.real, b.real, out.real, n), [a, b], out, effect, lane, how)
 
     def launch(
         self,
@@ -585,30 +464,26 @@ class Device(RuleBasedStateMachine):
         out: Array,
         effect: Callable[[], None],
         lane: int,
-        chained: bool,
+        how: str,
     ) -> None:
-        op, operation = self.draw(data, self.recent) if chained and self.recent else (None, None)
-        after = [] if operation is None else [operation]
-
-        def submit() -> Operation:
-            return self.kernels[name].submit(*args, size=args[-1], local=64, queue=self.queues[lane], after=after)
-
         if any(one.breaks for array in [*read, out] for one in array.ops):
             return  # it would fail in the driver; see `Failures`
-        refused = next((array.unreadable_error for array in read if array.unreadable_error is not None), None)
-        if refused is None:
-            for array in dict.fromkeys([*read, out]):
-                self.model.start_upload(array, lane)
-            if op is not None and op.over and op.failed:
-                refused = gpu.CommandFailed
-        if refused is not None:
-            with pytest.raises(refused):
-                submit()
+        kernel, options = self.kernels[name], {"size": args[-1], "local": 64, "queue": self.queues[lane]}
+        before = [self.draw(data, self.recent)] if how == "chained" and self.recent else []
+        if how == "awaited":
+            self.begin(kernel(*args, **options), self.model.launching(name, read, out, effect, lane))
         else:
-            started = self.model.launch(name, read, [out], effect, lane, [] if op is None else [op])
-            self.recent = [*self.recent[-5:], (started, submit())]
+            launching = self.model.launching(name, read, out, effect, lane, [op for op, _ in before])
+            try:
+                op = next(launching)
+            except (gpu.NoData, gpu.CommandFailed) as refused:
+                with pytest.raises(type(refused)):
+                    kernel.submit(*args, **options, after=[operation for _, operation in before])
+            else:
+                operation = kernel.submit(*args, **options, after=[operation for _, operation in before])
+                self.recent = [*self.recent[-5:], (op, operation)]
         self.sync()
-        assert all((real.done, real.failed) == (one.over, one.over and one.failed) for one, real in self.recent)
+        assert all((real.done, real.failed) == (op.over, op.over and op.failed) for op, real in self.recent)
 
     @precondition(lambda self: self.model.live)
     @rule(data=st.data())
@@ -729,13 +604,6 @@ class Device(RuleBasedStateMachine):
         return among[data.draw(st.integers(0, len(among) - 1))]
 
 
-def open_gate(gate: Gate | Event) -> None:
-    if isinstance(gate, Event):
-        gate.set()
-    else:
-        gate.open()
-
-
 def raising(error: type[Exception]) -> Task:
     """The model of a task that is refused."""
     raise error
@@ -800,7 +668,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("broken", BROKEN)
 def test_the_machine_notices(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the faults that matter most."""
-    monkeypatch.setitem(globals(), "PATIENCE", 2.0)
+    monkeypatch.setattr(held_device, "PATIENCE", 2.0)
     few = settings(settings.get_profile("mutants"), max_examples=200, database=None, report_multiple_bugs=False)
     with BROKEN[broken](), pytest.raises(AssertionError):
         run_state_machine_as_test(Device, settings=few)

@@ -15,7 +15,7 @@ from rookery import gpu
 from rookery.gpu import _opencl
 from rookery.gpu._lane import Lane
 
-from .support import KERNELS, Gate, without_shared_memory
+from .support import KERNELS, Gate, Unreadable, without_shared_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -91,12 +91,6 @@ async def test_a_warm_up_behind_a_command_that_fails_raises(device: gpu.Device, 
 
 LARGE = 1 << 18
 """Elements of arrays that a thread copies."""
-
-
-class Unreadable(np.ndarray):
-    """An array that no function of numpy can read."""
-
-    __array_function__ = None  # type: ignore[assignment]
 
 
 @contextmanager

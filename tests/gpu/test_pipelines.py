@@ -949,6 +949,32 @@ async def test_a_device_that_is_closed_under_a_pipeline_fails_its_messages(syste
     assert isinstance(second.outcome.__cause__, gpu.DeviceClosed)
 
 
+async def test_a_step_that_waits_for_a_command_while_its_device_closes_fails(system: System) -> None:
+    """And every byte of its item comes back, when the command is over."""
+
+    async def one_after_another(_: Job) -> None:
+        x = await device.empty(SIZE)
+        fill.submit(x, 1)
+        device.pool.release(x)
+        await device.empty(SIZE)
+
+    opened = gpu.open_device(DEVICE, close_timeout=0)
+    device = await opened.__aenter__()
+    fill = await device.kernel(KERNELS, "fill")
+    with Gate(device.queue) as gate:
+        async with anyio.create_task_group() as tasks:
+            pipe = await system.spawn(gpu.pipeline(gpu.step(one_after_another), memory={device: ITEM}))
+            asker = Asker(tasks, pipe, Job(1))
+            await rest()
+            with pytest.raises(gpu.DeviceStuck):
+                await opened.__aexit__(None, None, None)
+            gate.open()
+    assert isinstance(asker.outcome, ActorCrashed)
+    assert isinstance(asker.outcome.__cause__, gpu.DeviceClosed)
+    pool = device.pool.statistics()
+    assert (pool.active_bytes, pool.in_flight_bytes, pool.held_bytes) == (0, 0, 0)
+
+
 # --- declaring -----------------------------------------------------------------------------------------------------
 
 

@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, deque
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rookery import gpu, open_system
-from rookery.gpu import _profile
+from rookery import Context, gpu, open_system
+from rookery._core.within import within_actor
+from rookery.gpu import Operation, _profile
 from rookery.gpu._buffer import LARGE
 
-from .stages import SQUARE, Square, noting, row
+from .stages import SQUARE, Learn, Square, noting, row
 from .support import DEVICE, KERNELS, Gate, without_shared_memory
+
+COUNTED = ("launched", "completed", "failed", "seconds")
+
+
+def launched(tallies: _profile.Tallies, path: str) -> Operation:
+    """A launch by the actor of that path, or outside of all."""
+    actor: Any = SimpleNamespace(path=path) if path else None
+    token = within_actor.set(actor)
+    tally = tallies.mine()
+    within_actor.reset(token)
+    no_lane: Any = None
+    operation = Operation(no_lane, [tally], lambda: "launch")
+    tally.started(operation)
+    return operation
+
+
+def end(operation: Operation, seconds: float | None) -> float:
+    """It is over, well after so many seconds, or not; returns how long it ran."""
+    if seconds is None:
+        operation.raised, operation.reported = RuntimeError(), True
+    else:
+        operation.profile = gpu.OperationProfile(0.0, 0.0, 0.0, seconds)
+    operation.settle()
+    return seconds or 0.0
+
 
 # --- chaining ---------------------------------------------------------------------------------------
 
@@ -176,6 +206,110 @@ async def test_the_times_of_a_kernel_are_added_up() -> None:
         seen = device.statistics().kernels["increment"]
         assert seen.completed == 3
         assert seen.seconds == pytest.approx(sum(operation.seconds or 0 for operation in operations))
+
+
+async def test_a_warm_up_is_neither_counted_nor_timed() -> None:
+    """What a kernel takes on average is ``seconds / completed``."""
+    async with gpu.open_device(DEVICE, profile=True) as device:
+        increment = await device.kernel(KERNELS, "increment")
+        x = await device.upload(np.zeros(1000, np.float32))
+        await increment.warm_up(x)
+        assert device.statistics().kernels["increment"] == gpu.KernelStatistics(0, 0, 0, 0.0)
+        operation = increment.submit(x)
+        await operation
+        seen = device.statistics().kernels["increment"]
+        assert (await x.read() == 2).all()
+    assert (seen.launched, seen.completed, seen.seconds) == (1, 1, operation.seconds)
+    names = [event["name"] for event in device.trace()["traceEvents"] if event["ph"] == "X"]
+    assert names.count("kernel 'increment'") == 1
+
+
+async def test_launches_are_counted_for_each_actor(device: gpu.Device, program: gpu.Program) -> None:
+    """By its path, in all its incarnations and those after it, and apart from what is launched outside."""
+    fill, increment = program.kernel("fill"), program.kernel("increment")
+    x = await device.empty(4)
+
+    async def user(ctx: Context[Learn]) -> None:
+        async for request in ctx:
+            await increment(x)
+            await fill(x, request.row)
+            ctx.reply(request, None)
+
+    await fill(x, 1)
+    async with open_system() as system:
+        for _ in range(2):
+            ref = await system.spawn(user, name="user")
+            await ref.ask(Learn(2))
+            await ref.ask(Learn(3))
+            await ref.stop()
+        stage = await system.spawn(noting([], max_items=1), device, await device.kernel(SQUARE, "square"))
+        await stage.ask(Square(row(1, 2, 3)))
+        path = stage.path
+    counted = {
+        actor: {kernel: (one.launched, one.completed, one.failed, one.seconds) for kernel, one in kernels.items()}
+        for actor, kernels in device.statistics().actors.items()
+    }
+    assert counted == {
+        "": {"fill": (1, 1, 0, None)},
+        ref.path: {"fill": (4, 4, 0, None), "increment": (4, 4, 0, None)},
+        path: {"square": (1, 1, 0, None)},
+    }
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from(["fill", "add"]), st.integers(0, 3), st.booleans()), max_size=60
+    )
+)
+def test_the_counts_of_actors_add_up_to_those_of_kernels(steps: list[tuple[int, str, int, bool]]) -> None:
+    """However many actors there were, and whatever is in flight; and those that launched last are told apart."""
+    apart, naive = 2, Counter[tuple[str, str]]()
+    latest: dict[tuple[str, str], None] = {}
+    in_flight: deque[tuple[str, Operation]] = deque()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_profile, "ACTORS", apart)
+        tallies = {"fill": _profile.Tallies(), "add": _profile.Tallies()}
+        for actor, kernel, over, well in steps:
+            path = f"/{actor}" if actor else ""
+            in_flight.append((kernel, launched(tallies[kernel], path)))
+            naive["launched", kernel] += 1
+            naive[path, kernel] += 1
+            latest.pop((path, kernel), None)
+            latest[path, kernel] = None
+            for _ in range(min(over, len(in_flight))):
+                ended, operation = in_flight.popleft()
+                naive["completed" if well else "failed", ended] += 1
+                naive["seconds", ended] += end(operation, 3 if well else None)
+            told = _profile.count_by_actor(tallies, timed=True)
+            for name, one in tallies.items():
+                shares = [kernels[name] for kernels in told.values() if name in kernels]
+                seen = one.total()
+                sums = [sum(getattr(share, what) for share in shares) for what in COUNTED]
+                assert sums == [naive[what, name] for what in COUNTED]
+                assert sums == [seen.launched, seen.completed_well, seen.failed, seen.seconds]
+                mine = [path for path, kernel in latest if kernel == name]
+                assert all(path in told for path in mine[-apart:])
+                if len(mine) <= apart:
+                    assert {path: told[path][name].launched for path in mine} == {
+                        path: naive[path, name] for path in mine
+                    }
+
+
+async def test_actors_that_have_not_launched_for_long_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless they go on launching, have something in flight, or are none."""
+    monkeypatch.setattr(_profile, "ACTORS", 10)
+    tallies = _profile.Tallies()
+    waits = launched(tallies, "/waits")
+    end(launched(tallies, ""), 1)
+    for number in range(1000):
+        end(launched(tallies, "/busy"), 1)
+        end(launched(tallies, f"/{number}"), 1)
+    told = _profile.count_by_actor({"fill": tallies}, timed=True)
+    assert 10 <= len(told) <= 25
+    assert [told[path]["fill"].launched for path in ("", "/busy", "/waits", "/999")] == [1, 1000, 1, 1]
+    assert sum(kernels["fill"].launched for kernels in told.values()) == 2002
+    assert "(others)" in told
+    end(waits, 1)
 
 
 # --- traces -----------------------------------------------------------------------------------------

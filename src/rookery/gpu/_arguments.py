@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, SupportsFloat, SupportsIn
 import attrs
 import numpy as np
 
+from rookery._model.wording import brief
+
 from ._errors import ArgumentTypeError, ArgumentValueError
 
 if TYPE_CHECKING:
@@ -39,15 +41,33 @@ MOST_WORK_ITEMS: Final = 1 << 62
 _TYPE: Final = re.compile(r"(?P<base>[a-z ]*[a-z])(?P<lanes>2|3|4|8|16)?")
 
 
+def _local_bytes(nbytes: SupportsIndex) -> int:
+    wrong = (
+        f"nbytes of local memory is a whole number above zero, got {brief(nbytes)}: "
+        "write gpu.LocalMemory(64 * 4) for 64 floats"
+    )
+    try:
+        whole = _whole(nbytes)
+    except TypeError:
+        raise ArgumentTypeError(wrong) from None
+    if whole < 1:
+        raise ArgumentValueError(wrong)
+    return whole
+
+
 @attrs.frozen
 class LocalMemory:
     """An argument for a ``__local`` pointer: that many bytes for each work-group.
 
     Attributes:
         nbytes: Size in bytes.
+
+    Raises:
+        ArgumentTypeError: if that is no whole number. A `TypeError`.
+        ArgumentValueError: if it is below one. A `ValueError`.
     """
 
-    nbytes: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.gt(0)])
+    nbytes: int = attrs.field(converter=_local_bytes)
 
 
 @attrs.frozen
@@ -119,7 +139,7 @@ class Signature:
         if nbytes % element:
             raise ArgumentValueError(
                 f"{self.describe(parameter)} needs a whole number of {parameter.type_name[:-1]}, {element} bytes each, "
-                f"got a buffer of {nbytes} bytes"
+                f"got a buffer of {nbytes} bytes: make its length a multiple of {parameter.lanes}"
             )
 
     def scalar(self, parameter: Parameter, value: Any) -> int | float:
@@ -228,7 +248,7 @@ def is_plain(size: Size) -> bool:
 def understand_size(kernel: str, what: str, size: Size) -> tuple[int, ...]:
     """A size in full: one to three whole numbers above zero, and not more in all than devices count."""
     try:
-        sides = tuple(map(operator.index, size)) if isinstance(size, tuple) else (operator.index(size),)
+        sides = tuple(map(_whole, size)) if isinstance(size, (tuple, list)) else (_whole(size),)
     except TypeError:
         sides = ()
     if not 1 <= len(sides) <= 3 or min(sides) < 1:
@@ -242,6 +262,13 @@ def understand_size(kernel: str, what: str, size: Size) -> tuple[int, ...]:
             "launch it several times, or let each work item do more"
         )
     return sides
+
+
+def _whole(number: Any) -> int:
+    """A whole number, as one is meant: True is none."""
+    if isinstance(number, bool):
+        raise TypeError
+    return operator.index(number)
 
 
 def work_sizes(
@@ -265,9 +292,18 @@ def work_sizes(
         first = math.gcd(size[0], min(preferred, 1 << (largest.bit_length() - 1)))
         return size, (first,) + (1,) * (len(size) - 1)
     if len(local) != len(size):
-        raise ArgumentValueError(f"local={local} of kernel {kernel!r} needs as many sides as size={size}")
+        raise ArgumentValueError(
+            f"local={local} of kernel {kernel!r} needs as many sides as size={size}: write "
+            f"local={_example(len(size), min(preferred, largest))}, or leave it out"
+        )
     if math.prod(local) > largest:
         raise ArgumentValueError(
-            f"local={local} of kernel {kernel!r} makes groups of {math.prod(local)}, and at most {largest} are possible"
+            f"local={local} of kernel {kernel!r} makes groups of {math.prod(local)}, and at most {largest} are possible: "
+            f"write local={_example(len(size), min(preferred, largest))}, or leave it out"
         )
     return tuple(-(-side // group) * group for side, group in zip(size, local, strict=True)), local
+
+
+def _example(sides: int, first: int) -> int | tuple[int, ...]:
+    """A local size of so many sides."""
+    return first if sides == 1 else (first,) + (1,) * (sides - 1)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
+from rookery._model.wording import brief
+
 from ._errors import ArgumentTypeError, ArgumentValueError
 
 if TYPE_CHECKING:
@@ -52,9 +54,16 @@ def understand_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """A dtype that device memory can hold.
 
     Raises:
-        ArgumentTypeError: for objects, text, dates, and numbers in another byte order.
+        ArgumentTypeError: for objects, text, dates, numbers in another byte order, arrays as elements, and what is no
+            dtype.
+        ArgumentValueError: for elements of no bytes.
     """
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError) as error:  # the last for texts with commas
+        raise ArgumentTypeError(
+            f"the dtype of a buffer is one of numpy's, got {brief(dtype)} ({error}): write np.float32, or x.dtype"
+        ) from None
     if kind.hasobject or kind.kind in _NO_NUMBERS:
         reason = _NO_NUMBERS["O" if kind.hasobject else kind.kind]
         raise ArgumentTypeError(f"a buffer holds numbers, not {kind!r}; {reason}")
@@ -63,6 +72,13 @@ def understand_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
             f"a buffer holds numbers in the machine's own byte order, not {kind!r}: "
             "write `x.astype(x.dtype.newbyteorder('='))`"
         )
+    if kind.subdtype is not None:
+        raise ArgumentTypeError(
+            f"the elements of a buffer are numbers, not arrays as of {kind!r}: write np.{kind.base!r}, and make "
+            f"{kind.shape} the last sides of the shape"
+        )
+    if not kind.itemsize:
+        raise ArgumentValueError(f"the elements of a buffer have bytes, those of {kind!r} have none: write np.float32")
     return kind
 
 

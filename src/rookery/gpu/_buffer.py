@@ -252,12 +252,10 @@ class UnifiedBuffer:
             await copying
         except GeneratorExit:
             raise  # the loop itself was torn down; there is nothing left to await with
-        except BaseException as error:
+        except BaseException:
             # Until then a thread reads what is the caller's own. It is a copy on the host, with nothing to wait for but
             # those before it.
-            pierced = await copying.outlast()
-            if pierced is not None:
-                raise pierced from error
+            await copying.outlast()
             raise
 
     def copy_from(self, array: npt.NDArray[Any]) -> None:

@@ -24,8 +24,8 @@ from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
 from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
 from ._kernel import Kernel, Program
 from ._lane import Lane, Operation
-from ._pool import BufferPool, PoolStatistics
-from ._profile import KernelStatistics, Recorder, Tally, chrome_trace
+from ._pool import BufferPool, PoolStatistics, check_buffer
+from ._profile import KernelStatistics, Recorder, Tallies, chrome_trace, count_by_actor
 from ._queue import Queue
 from ._source import check_options, read_source
 from ._states import Transfer
@@ -66,6 +66,10 @@ class DeviceStatistics:
     downloaded_bytes: int
     kernels: Mapping[str, KernelStatistics]
     """Each kernel that was made, by its name."""
+    actors: Mapping[str, Mapping[str, KernelStatistics]]
+    """The same counts apart: what each actor launched, by its path, ``ref.path``, and the name of the kernel. Under ``""``
+    is what was launched outside of actors, and under ``"(others)"`` what actors did that have not launched the kernel for
+    long; the 1,000 that launched it last are always told apart."""
 
 
 @final
@@ -93,7 +97,7 @@ class Device:
         self._queues: list[Queue] = []
         self._retired: list[int] = [0, 0]  # commands started, and failed, in queues that are closed
         self._numbered = 0
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, Tallies] = {}
         self._transfers = {kind: [0, 0] for kind in Transfer}
         self.queue: Final = self._add_queue()
         """The device's own in-order queue."""
@@ -258,11 +262,13 @@ class Device:
         If cancelled: the new buffer is given back.
 
         Raises:
+            ArgumentTypeError: for what is no buffer. A `TypeError`.
             NoData: if nothing was ever written to the buffer.
             CommandFailed: if a command failed that was to write it, and it was not written since.
             OutOfDeviceMemory: if it is larger than this device's limit alone.
         """
         self.check_usable()
+        check_buffer(buffer, "device.copy", "write `await device.upload(array)` for an array")
         if buffer.owner is not self:
             return await self.upload(await buffer.read())
         copied = await self.pool.acquire(buffer.shape, buffer.dtype)
@@ -338,7 +344,7 @@ class Device:
 
     def statistics(self) -> DeviceStatistics:
         """The device at this moment."""
-        lanes = [queue.lane for queue in self._queues]
+        lanes, timed = [queue.lane for queue in self._queues], self._recorder is not None
         up, down = self._transfers[Transfer.TO_DEVICE], self._transfers[Transfer.TO_HOST]
         return DeviceStatistics(
             pool=self.pool.statistics(),
@@ -350,7 +356,8 @@ class Device:
             uploaded_bytes=up[1],
             downloads=down[0],
             downloaded_bytes=down[1],
-            kernels={name: tally.statistics(timed=self._recorder is not None) for name, tally in self._tallies.items()},
+            kernels={name: tallies.total().statistics(timed=timed) for name, tallies in self._tallies.items()},
+            actors=count_by_actor(self._tallies, timed=timed),
         )
 
     def trace(self) -> dict[str, Any]:
@@ -372,9 +379,9 @@ class Device:
             )
         return chrome_trace(self.info.index, str(self.info), self._recorder.records)
 
-    def tally(self, name: str) -> Tally:
+    def tallies(self, name: str) -> Tallies:
         """Where launches of the kernels of that name are counted."""
-        return self._tallies.setdefault(name, Tally())
+        return self._tallies.setdefault(name, Tallies())
 
     def count_transfer(self, kind: Transfer, nbytes: int) -> None:
         """A transfer was started."""

@@ -54,7 +54,8 @@ class Program:
             there = ", ".join(map(repr, self.kernel_names)) or "none: mark functions with __kernel"
             if f"_cl_{name}" in self.kernel_names:  # PoCL's names for the built-in functions
                 there += f": `{name}` is a function of OpenCL C, give the kernel another name"
-            raise LookupError(f"the program has no kernel {name!r}; there is {there}")
+            instead = f": write program.kernel({self.kernel_names[0]!r})" if self.kernel_names else ""
+            raise LookupError(f"the program has no kernel {name!r}; there is {there}{instead}")
         return Kernel(self.owner, _opencl.make_kernel(self._raw, name), name)
 
 
@@ -93,7 +94,7 @@ class Kernel:
         "_scalar_types",
         "_spare_local",
         "_takes_local",
-        "_tally",
+        "_tallies",
         "owner",
         "signature",
     )
@@ -106,7 +107,7 @@ class Kernel:
             if one.dtype is not None:
                 check_computable(one.dtype, self.signature.describe(one), owner.info.name, doubles=owner.info.fp64)
         self._raw = raw
-        self._tally = owner.tally(name)
+        self._tallies = owner.tallies(name)
         self._compiled_for: set[tuple[int, ...]] = set()  # local sizes it was launched with
         self._plan = self.signature.parameters
         self._takes_local = any(one.kind == "local" for one in self._plan)
@@ -190,7 +191,7 @@ class Kernel:
                 buffer.start_upload(queue)
         waited_for = queue.after(buffers, after)
         event = self._launch(queue, raw_args, global_size, local_size, waited_for)
-        operation = queue.follow(event, (*buffers, self._tally), self._label, at_once=at_once)
+        operation = queue.follow(event, (*buffers, self._tallies.mine()), self._label, at_once=at_once)
         for buffer in written:
             buffer.written_by(operation)
         return operation
@@ -200,7 +201,8 @@ class Kernel:
 
         A driver may compile a kernel at its first launch with each local size, for tens of milliseconds. It really
         runs, so give it data that may change. What uses its buffers and is started later waits for it. It waits for
-        what uses its buffers already, and what is to be compiled meanwhile waits behind it.
+        what uses its buffers already, and what is to be compiled meanwhile waits behind it. It is neither counted nor
+        timed, so that averages are those of the launches that follow.
 
         If cancelled: it runs on, and its buffers stay reserved until it is done.
 
@@ -233,9 +235,7 @@ class Kernel:
             _opencl.launch(queue, kernel, raw_args, global_size, local_size, None).wait()
 
         event, announced = _opencl.announce(self.owner.context, run)
-        operation = self.owner.compiler.submit(
-            announced, (*buffers, self._tally), event, lambda: f"warming up {self._label()}"
-        )
+        operation = self.owner.compiler.submit(announced, buffers, event, lambda: f"warming up {self._label()}")
         for buffer in written:
             buffer.written_by(operation)
         return operation, local_size

@@ -151,7 +151,8 @@ class Operation:
 
     def __del__(self) -> None:
         if self._error is not None and not self.reported:
-            logger.error("%s failed and nobody awaited it: %s", self._label(), self._error)
+            # Its text only: whoever keeps the record would keep what the frames of its traceback see.
+            logger.error("%s failed and nobody awaited it: %s", self._label(), str(self._error))
 
     async def _wait(self) -> None:
         await self.settled()
@@ -190,19 +191,25 @@ class Operation:
             if not spot.granted:
                 self._spots.remove(spot)
             raise
+        finally:
+            del spot  # it knows the task, whose cancellation has a traceback that sees this frame
 
-    async def outlast(self) -> BaseException | None:
-        """Wait until it is over, whatever comes; returns the first thing that came, as `Latch.outlast` does."""
+    async def outlast(self) -> None:
+        """Wait until it is over, whatever comes, and raise the first thing that came; see `Latch.outlast`."""
         pierced: BaseException | None = None
-        while not self._settled:
-            with anyio.CancelScope(shield=True):
-                try:
-                    await self.settled()
-                except GeneratorExit:
-                    raise
-                except BaseException as error:  # noqa: BLE001  # handed to the caller, who raises it
-                    pierced = pierced or error
-        return pierced
+        try:
+            while not self._settled:
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await self.settled()
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # noqa: BLE001  # raised below
+                        pierced = pierced or error
+            if pierced is not None:
+                raise pierced
+        finally:
+            del pierced  # its traceback sees this frame, and that sees the operation
 
     def settle(self) -> None:
         """Its work is over: let go of what it used, and wake who waits. On the loop's thread."""

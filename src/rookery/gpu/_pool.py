@@ -11,12 +11,13 @@ import numpy as np
 
 from rookery._core._parking import uninterrupted
 from rookery._core.waiting import WaitingLine
+from rookery._model.wording import brief
 
 from . import _opencl
 from ._arrays import check_computable, understand_dtype, understand_shape
 from ._budget import Budget
 from ._buffer import UnifiedBuffer
-from ._errors import ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
+from ._errors import ArgumentTypeError, ArgumentValueError, BufferReleased, DeviceClosed, OutOfDeviceMemory
 from ._holders import Held, Watch, current_origin
 from ._live import LiveBuffers
 from ._row_budget import RowBudget
@@ -305,8 +306,10 @@ class BufferPool:
 
         Raises:
             BufferReleased: if it was released before.
+            ArgumentTypeError: if it is no buffer. A `TypeError`.
             ArgumentValueError: if it is not of this pool. A `ValueError`.
         """
+        check_buffer(buffer, "pool.release", "pass what `await pool.acquire(shape)` returned")
         if buffer.owner is not self._device:
             raise ArgumentValueError(
                 f"{buffer!r} belongs to another `open_device()` of {buffer.owner.info.name}: "
@@ -450,3 +453,9 @@ class BufferPool:
             self._retire(buffer)
         self._pinned.free_held()
         self._free_held()
+
+
+def check_buffer(given: object, call: str, instead: str) -> None:
+    """Refuse what is no buffer."""
+    if not isinstance(given, UnifiedBuffer):
+        raise ArgumentTypeError(f"{call} takes a buffer, got {brief(given)}: {instead}")

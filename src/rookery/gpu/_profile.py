@@ -13,12 +13,18 @@ import attrs
 from rookery._core.within import within_actor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ._lane import Operation
 
 KEPT: Final = 100_000
 """Operations that a trace goes back."""
+ACTORS: Final = 1000
+"""Actors whose launches of a kernel are counted apart at least: those that launched it last."""
+OUTSIDE: Final = ""
+"""Where launches are counted that no actor made."""
+OTHERS: Final = "(others)"
+"""Where those are counted of actors that have not launched the kernel for long. No path: these begin with a slash."""
 MICROSECONDS: Final = 1e6
 
 
@@ -46,7 +52,7 @@ class OperationProfile:
 
 @attrs.frozen
 class KernelStatistics:
-    """What became of the launches of a kernel, or of all kernels of one name."""
+    """What became of the launches of a kernel, or of all kernels of one name; warm-ups are not among them."""
 
     launched: int
     completed: int
@@ -57,15 +63,29 @@ class KernelStatistics:
 
 @final
 class Tally:
-    """Counts the launches of one kernel; something that its operations use, and hears of them so."""
+    """Counts the launches of one kernel by one actor; something that its operations use, and hears of them so."""
 
-    __slots__ = ("completed_well", "failed", "launched", "seconds")
+    __slots__ = ("completed_well", "failed", "launched", "seconds", "seen")
 
     def __init__(self) -> None:
         self.launched: int = 0
         self.completed_well: int = 0
         self.failed: int = 0
         self.seconds: float = 0.0
+        self.seen: int = 0
+        """What had been launched when that was last looked at."""
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing was launched since then, and nothing is on its way, so that it hears of nothing more."""
+        return self.launched == self.seen == self.completed_well + self.failed
+
+    def add(self, other: Tally) -> None:
+        """Count what another one has counted."""
+        self.launched += other.launched
+        self.completed_well += other.completed_well
+        self.failed += other.failed
+        self.seconds += other.seconds
 
     def started(self, operation: Operation) -> None:  # noqa: ARG002 - part of the protocol
         """A launch is on its way."""
@@ -83,6 +103,66 @@ class Tally:
     def statistics(self, *, timed: bool) -> KernelStatistics:
         """The counts at this moment."""
         return KernelStatistics(self.launched, self.completed_well, self.failed, self.seconds if timed else None)
+
+
+@final
+class Tallies:
+    """Counts the launches of one kernel, apart for each actor that launches it."""
+
+    __slots__ = ("_by_actor", "_enough", "_others")
+
+    def __init__(self) -> None:
+        self._by_actor: dict[str, Tally] = {}
+        self._others = Tally()
+        self._enough = ACTORS
+
+    def mine(self) -> Tally:
+        """Where a launch is counted that the running code makes."""
+        actor = within_actor.get()
+        path = OUTSIDE if actor is None else actor.path
+        tally = self._by_actor.get(path)
+        return self._add(path) if tally is None else tally
+
+    def _add(self, path: str) -> Tally:
+        if len(self._by_actor) >= self._enough:
+            self._fold()
+            self._enough = len(self._by_actor) + ACTORS
+        tally = self._by_actor[path] = Tally()
+        return tally
+
+    def _fold(self) -> None:
+        """Count those together who have not launched it since this was last done, which is so many actors ago."""
+        for path, tally in [*self._by_actor.items()]:
+            if tally.rests and path != OUTSIDE:
+                self._others.add(self._by_actor.pop(path))
+            tally.seen = tally.launched
+
+    def each(self) -> Iterator[tuple[str, Tally]]:
+        """Each actor that launched it, by its path, and what was counted."""
+        yield from self._by_actor.items()
+        if self._others.launched:
+            yield OTHERS, self._others
+
+    def total(self) -> Tally:
+        """All launches, whoever made them."""
+        total = Tally()
+        for _, tally in self.each():
+            total.add(tally)
+        return total
+
+
+def count_by_actor(tallies: Mapping[str, Tallies], *, timed: bool) -> dict[str, dict[str, KernelStatistics]]:
+    """What each actor launched: counts by its path and the name of the kernel.
+
+    Args:
+        tallies: Those of each kernel, by its name.
+        timed: Whether times were taken.
+    """
+    counted: dict[str, dict[str, KernelStatistics]] = {}
+    for kernel, by_actor in tallies.items():
+        for path, tally in by_actor.each():
+            counted.setdefault(path, {})[kernel] = tally.statistics(timed=timed)
+    return counted
 
 
 @attrs.frozen

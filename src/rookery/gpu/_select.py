@@ -97,7 +97,10 @@ def select(found: Sequence[DeviceInfo], selector: str | int | None, environment:
     if selector is None:
         return _default(found)
     if isinstance(selector, bool) or not isinstance(selector, (str, int)):
-        raise ArgumentTypeError(f'a device is selected by name, vendor, "gpu", "cpu" or index, got {selector!r}')
+        raise ArgumentTypeError(
+            f'a device is selected by name, vendor, "gpu", "cpu" or index, got {selector!r}: write open_device("gpu"), or '
+            f"open_device(0); there is {_listing(found)}"
+        )
     if isinstance(selector, str) and not selector.strip():
         raise NoDevice(
             f'{selector!r} names no device: write open_device() for the default, or one of "gpu", "cpu", "pocl"; '
@@ -114,7 +117,10 @@ def _selected(found: Sequence[DeviceInfo], selector: str | int, shown: str) -> D
         chosen = next((device for device in found if device.answers_to(selector.strip())), None)
     if chosen is None:
         hint = f"; for a GPU, {INSTALL}" if shown == "'gpu'" else ""
-        raise NoDevice(f"no OpenCL device answers to {shown}; there is {_listing(found)}{hint}")
+        raise NoDevice(
+            f"no OpenCL device answers to {shown}; there is {_listing(found)}: write open_device({found[0].index}) for that "
+            f"one{hint}"
+        )
     return chosen
 
 

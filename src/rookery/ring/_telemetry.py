@@ -24,7 +24,7 @@ class KernelTelemetry:
     A message is processed when its kernel comes back for the next one, sends the correlated reply, or ends
     cleanly, whichever is first; one that the kernel crashed on is not. Latencies are in seconds from the
     kernel's receiving a message to its having processed it, over the last 1024 messages; 0.0 while there is
-    none.
+    none. What it launched on a device is in ``device.statistics().actors[runtime.ref(kernel_id).path]``.
 
     Attributes:
         kernel_id: Which kernel.

@@ -1,0 +1,143 @@
+"""A device that the event loop hears of only when the test says so, and whose commands fail when the test says so."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from threading import Condition, Event
+from time import monotonic
+from typing import Any
+from unittest import mock
+
+from rookery.gpu import _opencl
+from rookery.gpu._lane import Lane, Operation
+
+from .support import Gate
+
+PATIENCE = 20.0
+"""Seconds after which a command that should be over counts as stuck; nothing waits as long when all is well."""
+
+SOURCE = """
+kernel void fill(global float *x, float value, int n)
+{
+    int i = get_global_id(0);
+    if (i < n) x[i] = value;
+}
+
+kernel void increment(global float *x, int n)
+{
+    int i = get_global_id(0);
+    if (i < n) x[i] += 1;
+}
+
+kernel void add(global const float *a, global const float *b, global float *out, int n)
+{
+    int i = get_global_id(0);
+    if (i < n) out[i] = a[i] + b[i];
+}
+"""
+
+
+class Held:
+    """What the thread of a lane has done, in place of its queue: the loop hears of it when the test says so."""
+
+    def __init__(self, changed: Condition) -> None:
+        self._done: deque[Operation] = deque()
+        self._changed = changed
+        self._ended: set[int] = set()
+        self.told = 0
+        self.free = False
+
+    def append(self, operation: Operation) -> None:
+        with self._changed:
+            self._ended.add(id(operation))
+            self._done.append(operation)
+            self._changed.notify_all()
+
+    def has_ended(self, operation: Operation) -> bool:
+        """Whether its thread is done with it."""
+        return id(operation) in self._ended
+
+    def __bool__(self) -> bool:
+        return self.told > 0 or (self.free and bool(self._done))
+
+    def popleft(self) -> Operation:
+        self.told = max(0, self.told - 1)
+        with self._changed:
+            operation = self._done.popleft()
+            self._ended.remove(id(operation))
+            return operation
+
+    def tell(self, lane: Lane, count: int, settle: Callable[[], None]) -> None:
+        """Wait until that many are done, and have the lane settle them; ``settle`` is for tasks that look themselves."""
+        began = monotonic()
+        while not self._has(count):
+            settle()
+            assert monotonic() < began + PATIENCE, f"not over: {list(lane.in_flight)[:1]}"
+        self.told += count
+        lane._settle()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _has(self, count: int) -> bool:
+        """Whether that many are done, after a moment."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._done) >= count, 0.002)
+
+    @property
+    def untold(self) -> bool:
+        return bool(self._done)
+
+
+class Failures:
+    """Has commands run, and be reported as failed.
+
+    Not by failing what they wait for: PoCL, when one command fails after another, aborts the process now and then.
+    """
+
+    def __init__(self, queues: Sequence[Lane], held: Sequence[Held], changed: Condition) -> None:
+        self._queues = queues
+        self._held = held
+        self._changed = changed
+        self.countdown: int | None = None  # so many commands go well before one fails
+
+    @contextmanager
+    def injected(self) -> Iterator[None]:
+        follow = Lane.follow
+
+        def follow_and_fail(lane: Lane, operation: Operation, used: Any, work: Callable[[], object]) -> Operation:
+            if lane in self._queues:
+                work = partial(self._do, operation, work, fails=self._fails())
+            return follow(lane, operation, used, work)
+
+        with mock.patch.object(Lane, "follow", follow_and_fail):
+            yield
+
+    def _fails(self) -> bool:
+        if self.countdown is None:
+            return False
+        fails = self.countdown == 0
+        self.countdown = None if fails else self.countdown - 1
+        return fails
+
+    def _do(self, operation: Operation, work: Callable[[], object], *, fails: bool) -> None:
+        work()
+        # A driver says at once that something failed; here its thread does, which may be a moment later than the other's.
+        for writer in operation.follows:
+            with self._changed:
+                assert self._changed.wait_for(partial(self._is_known, writer), PATIENCE)
+        del operation  # else it would hold itself
+        if fails:
+            raise _opencl.OpenCLError("it failed")
+
+    def _is_known(self, operation: Operation) -> bool:
+        return operation.done or any(held.has_ended(operation) for held in self._held)
+
+
+def open_gate(gate: Gate | Event) -> None:
+    if isinstance(gate, Event):
+        gate.set()
+    else:
+        gate.open()
