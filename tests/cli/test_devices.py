@@ -53,9 +53,10 @@ def test_no_device_is_said_with_what_to_install(rookery: Rookery, tmp_path: Path
 
 @pytest.mark.parametrize("environment", ["abacus", "gpu"])
 def test_a_device_that_the_environment_asks_for_in_vain_is_named(rookery: Rookery, environment: str) -> None:
-    """The others are listed all the same."""
+    """The others are listed all the same, but the exit status is 1: no program would get one."""
     done = rookery("devices", ROOKERY_DEVICE=environment, POCL_DEVICES="pthread")
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert "compiled and ran a kernel" in done.stdout
     assert f"open_device() takes none: no OpenCL device answers to ROOKERY_DEVICE={environment}" in done.stdout
 
 
@@ -101,13 +102,21 @@ def test_without_the_extra_it_is_one_line(rookery: Rookery, module: str) -> None
 
 
 def test_an_unwritable_cache_is_complained_about(rookery: Rookery, tmp_path: Path) -> None:
-    """The device works, because a temporary folder stands in."""
-    blocked = tmp_path / "file"
+    """The device works, because a temporary folder stands in, or nothing is kept; and the advice helps."""
+    blocked, folder = tmp_path / "file", str(tmp_path / "folder")
     blocked.touch()
-    done = rookery("devices", POCL_CACHE_DIR=str(blocked))
-    assert done.returncode == 0
-    assert f"missing: PoCL cannot write to its cache, {blocked}" in done.stdout
-    assert "set POCL_CACHE_DIR" in done.stdout
+    done = rookery("devices", POCL_CACHE_DIR="", XDG_CACHE_HOME=str(blocked))
+    assert (done.returncode, done.stderr) == (0, "")
+    pocl, pyopencl = re.findall("^missing: .*", done.stdout, re.MULTILINE)
+    assert pocl.startswith(f"missing: PoCL cannot write to its cache, {blocked / 'pocl'}")
+    assert "set POCL_CACHE_DIR" in pocl
+    assert pyopencl.startswith(f"missing: pyopencl cannot write to its cache, {blocked / 'pytools'}")
+    assert "set XDG_CACHE_HOME to a folder that can be written, or PYOPENCL_NO_CACHE=1" in pyopencl
+    for done in (
+        rookery("devices", POCL_CACHE_DIR="", XDG_CACHE_HOME=folder),
+        rookery("devices", POCL_CACHE_DIR=folder, XDG_CACHE_HOME=str(blocked), PYOPENCL_NO_CACHE="1"),
+    ):
+        assert (done.returncode, "missing" in done.stdout) == (0, False)
 
 
 # --- a device in lines ------------------------------------------------------------------------------
@@ -139,7 +148,7 @@ def test_sizes_are_readable(nbytes: int, shown: str) -> None:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     """A machine with nothing in it."""
-    return Machine({"POCL_CACHE_DIR": str(tmp_path / "cache")}, tmp_path)
+    return Machine({"POCL_CACHE_DIR": str(tmp_path / "cache")}, tmp_path, invokers=tmp_path / "invokers")
 
 
 def place(machine: Machine, path: str, text: str) -> Path:

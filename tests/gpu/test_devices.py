@@ -223,13 +223,13 @@ def test_without_any_platform_the_error_says_what_to_install(tmp_path: Path) -> 
 
 
 def test_an_unwritable_cache_folder_is_replaced(tmp_path: Path) -> None:
-    """PoCL would silently have no devices."""
+    """PoCL would silently have no devices, and pyopencl could make no kernel."""
     blocked = tmp_path / "file"
     blocked.touch()
     done = run(
         "import os, trio; from rookery import gpu\n"
         f"async def main():\n    async with gpu.open_device('pocl') as device:\n"
-        f"        await device.build({KERNELS!r})\n        print(os.environ['POCL_CACHE_DIR'])\n"
+        f"        await device.kernel({KERNELS!r}, 'add')\n        print(os.environ['POCL_CACHE_DIR'])\n"
         "trio.run(main)",
         XDG_CACHE_HOME=str(blocked),
         POCL_CACHE_DIR="",

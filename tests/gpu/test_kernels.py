@@ -154,12 +154,17 @@ async def test_images_and_vectors_by_value_are_refused_when_the_kernel_is_made(d
         program.kernel("f")
 
 
-async def test_struct_pointers_take_any_buffer(device: gpu.Device) -> None:
-    """Numpy does not know the type, the kernel does."""
+async def test_pointers_to_a_type_of_ones_own_take_any_buffer(device: gpu.Device) -> None:
+    """Numpy does not know the struct, and OpenCL does not tell what a typedef is; other pointers take no struct."""
     source = "typedef struct {int a; float b;} S; kernel void f(global S *s) {s[0].a += 1;}"
     buffer = await device.upload(np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]))
     await (await device.kernel(source, "f"))(buffer, size=1)
     assert (await buffer.read()).tolist() == [(2, 2.0)]
+    x = await device.upload(np.ones(1, np.float32))
+    await (await device.kernel("typedef float real; kernel void f(global real *x) {x[0] += 1;}", "f"))(x)
+    assert await x.read() == 2
+    with pytest.raises(gpu.ArgumentTypeError, match=r"needs a buffer of float32, got one of \[\('a', '<i4'\)"):
+        await (await device.kernel(KERNELS, "increment"))(buffer)
 
 
 async def test_const_buffers_stay_as_they_are(device: gpu.Device, program: gpu.Program) -> None:
@@ -324,16 +329,50 @@ def test_a_folder_that_the_compiler_cannot_take_is_explained() -> None:
 
 def test_the_line_of_a_message_is_shown_unless_the_compiler_shows_it() -> None:
     """With a mark below the column; lines of other files, and that are not there, are left as they are."""
-    source = _source.Source("int a;\n\tx[0] = foo;")
+    texts = {"<source>": "int a;\n\tx[0] = foo;"}
     at = "error: <source>:2:9: no foo"
-    assert source.explain(at).splitlines() == [at, "    \tx[0] = foo;", "    \t       ^"]
+    assert _source.explain(at, texts).splitlines() == [at, "    \tx[0] = foo;", "    \t       ^"]
     for said in (
         f"{at}\n  x[0] = foo;\n         ^",
         f"{at}\n    2 |         x[0] = foo;",
         "<source>:7:1: no",
         "a.h:2:1: no",
     ):
-        assert source.explain(said) == said
+        assert _source.explain(said, texts) == said
+
+
+def test_what_is_wrong_in_a_generated_kernel_is_said_once() -> None:
+    """Where it was written, and not for each use, however the compiler says it."""
+    texts = {"<reduce>": " a + q +\n r"}
+    pocl = "".join(
+        f"error: <generated>:{use}:3 <Spelling=<reduce>:{at}>: no {name}\n"
+        for use in (7, 8)
+        for at, name in (("1:6", "q"), ("2:2", "r"))
+    )
+    assert _source.explain(f"{pocl}error: <generated>:9:1: other\nFailed", texts).splitlines() == [
+        "error: <reduce>:1:6: no q",
+        "     a + q +",
+        "         ^",
+        "error: <reduce>:2:2: no r",
+        "     r",
+        "     ^",
+        "error: <generated>:9:1: other",
+        "Failed",
+    ]
+    other = "".join(
+        f"<generated>:{use}:3: error: no q\n    {use} |  R(x)\n      |  ^\n1:4:31: note: expanded from macro 'R'\n"
+        "    4 | #define R(x) ROOKERY_R(x)\n<reduce>:1:6: note: expanded from macro 'ROOKERY_R'\n"
+        "    1 |  a + q +\n      |      ^\n"
+        for use in (7, 8)
+    )
+    assert _source.explain(f"Started\n<generated>:1:1: warning: w\n{other}2 errors\n", texts).splitlines() == [
+        "Started",
+        "<generated>:1:1: warning: w",
+        "<reduce>:1:6: error: no q",
+        "    1 |  a + q +",
+        "      |      ^",
+        "2 errors",
+    ]
 
 
 async def test_a_build_error_shows_the_line_it_is_about(device: gpu.Device) -> None:
@@ -344,6 +383,40 @@ async def test_a_build_error_shows_the_line_it_is_about(device: gpu.Device) -> N
     at = next(index for index, line in enumerate(lines) if "<source>:3:9: " in line and "identifier 'foo'" in line)
     assert "x[0] = foo;" in lines[at + 1]
     assert "^" in lines[at + 2]
+
+
+async def test_a_build_error_shows_the_lines_of_macros_and_included_files(device: gpu.Device, tmp_path: Path) -> None:
+    """Where a macro is used and where it was written; in the file that they are in."""
+    source, header = tmp_path / "kernels.cl", tmp_path / "macros.h"
+    source.write_text('#include "macros.h"\n#define OURS(z) z + foo\nkernel void f(global int *x)\n{ x[0] = OURS(1); }')
+    header.write_text("")
+    with pytest.raises(gpu.BuildFailed) as caught:
+        await device.build(source)
+    for line in ("{ x[0] = OURS(1); }\n", "#define OURS(z) z + foo\n"):
+        assert line in str(caught.value)
+    header.write_text("// one\nint helper(int a) { return foo; }\n")
+    source.write_text('#include "macros.h"\nkernel void f(global int *x) { x[0] = helper(1); }')
+    for build in (source, source.read_text()):
+        with pytest.raises(gpu.BuildFailed) as caught:
+            await device.build(build, ["-I", str(tmp_path)])
+        assert f"{header}:2:28: " in str(caught.value)
+        assert " int helper(int a) { return foo; }\n" in str(caught.value)
+
+
+async def test_a_file_is_in_utf_8(device: gpu.Device, tmp_path: Path) -> None:
+    """With the mark that some editors put before it, or without; another one is named, with what to do about it."""
+    text = "// \N{LATIN SMALL LETTER U WITH DIAERESIS}\nkernel void f(global int *x) { x[0] = 7; }"
+    source = tmp_path / "kernels.cl"
+    out = await device.empty(1, np.int32)
+    for encoding in ("utf-8", "utf-8-sig"):
+        source.write_text(text, encoding)
+        await (await device.kernel(source, "f"))(out)
+    source.write_text(text, "latin-1")
+    with pytest.raises(
+        gpu.ArgumentValueError,
+        match=r"kernels\.cl is not in UTF-8 \(.* byte 0xfc in position 3.*\): save it as that, or",
+    ):
+        await device.build(source)
 
 
 async def test_sources_come_from_files(device: gpu.Device, tmp_path: Path) -> None:
@@ -390,6 +463,38 @@ async def test_a_program_is_built_once(device: gpu.Device, monkeypatch: pytest.M
     assert ((await a.read()).tolist(), (await b.read()).tolist()) == ([1] * 4, [2] * 4)
     await device.build(KERNELS, ["-DN=1"])
     assert len(built) == 2
+
+
+@pytest.mark.parametrize(
+    "include",
+    [
+        '#include "{}"',
+        '# include "{}"',
+        ' \t#\tinclude "{}"',
+        '#include"{}"',
+        '/* */ # /* or * / */ include "{}"',
+        '#\\\ninc\\\r\nlude \\\n"{}"',
+        '%: include "{}"',
+        '#define HEADER "{}"\n#include HEADER',
+    ],
+)
+async def test_what_includes_a_file_is_built_anew(device: gpu.Device, tmp_path: Path, include: str) -> None:
+    """However it is written: the file may have changed, which its text does not tell."""
+    text = include.format("number.h") + "\nkernel void f(global int *x) { x[0] = NUMBER; }"
+    source = tmp_path / "kernels.cl"
+    source.write_bytes(text.encode())
+    out = await device.empty(1, np.int32)
+    for number in (1, 2):
+        (tmp_path / "number.h").write_text(f"#define NUMBER {number}\n")
+        for program in (await device.build(source), await device.build(text, ["-I", str(tmp_path)])):
+            await program.kernel("f")(out)
+            assert await out.read() == number
+
+
+def test_the_word_include_alone_is_no_include() -> None:
+    """Such a program is kept, and its folder may have a space in its name."""
+    for text in ("// we include all\nint include;", "#define include 1", "#define A include", ""):
+        assert not _source.Source(text).includes
 
 
 async def test_binaries_are_not_kept(device: gpu.Device) -> None:

@@ -28,17 +28,19 @@ def main() -> int:
     """List the devices, try each, and say what is missing.
 
     Returns:
-        0 if every device works, and there is one; else 1.
+        0 if every device works, and `open_device` takes one where nothing else is said; else 1.
     """
     # Some compilers talk when all is well, of which pyopencl warns.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"pyopencl\.")
     # Seen before OpenCL is used: what it needs may be put right for this process only.
     machine = Machine(dict(os.environ))
     found = gpu.devices()
-    working = [_show(info) for info in found]
-    for line in (*_choice(found, machine), *_complaints(found, machine)):
+    well = [_show(info) for info in found]
+    if found:
+        well.append(_choose(found, machine))
+    for line in _complaints(found, machine):
         print(line)
-    return 0 if working and all(working) else 1
+    return 0 if well and all(well) else 1
 
 
 def _show(info: gpu.DeviceInfo) -> bool:
@@ -98,18 +100,17 @@ async def _try(info: gpu.DeviceInfo) -> tuple[bool, str]:
     return True, f"compiled and ran a kernel in {perf_counter() - began:.2f} s"
 
 
-def _choice(found: Sequence[gpu.DeviceInfo], machine: Machine) -> Iterator[str]:
-    """What `open_device` takes where nothing else is said."""
-    if not found:
-        return
+def _choose(found: Sequence[gpu.DeviceInfo], machine: Machine) -> bool:
+    """Print what `open_device` takes where nothing else is said, and whether that is any."""
     environment = machine.environment.get(ENVIRONMENT)
     try:
         chosen = select(found, None, environment)
     except gpu.NoDevice as error:
-        yield f"open_device() takes none: {error}"
-        return
+        print(f"open_device() takes none: {error}")
+        return False
     reason = f"{ENVIRONMENT}={environment}" if (environment or "").strip() else f"{ENVIRONMENT} is not set"
-    yield f"open_device() takes {chosen} ({reason})"
+    print(f"open_device() takes {chosen} ({reason})")
+    return True
 
 
 def _complaints(found: Sequence[gpu.DeviceInfo], machine: Machine) -> Iterator[str]:

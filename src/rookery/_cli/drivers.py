@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from rookery.gpu._opencl import invoker_folder
 from rookery.gpu._pocl import CACHE_VARIABLE, cache_folder, writable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rookery.gpu import DeviceInfo
 
 VENDORS_VARIABLE: Final = "OCL_ICD_VENDORS"
+NO_CACHE_VARIABLE: Final = "PYOPENCL_NO_CACHE"
 
 
 @attrs.frozen
@@ -55,6 +57,8 @@ class Machine:
     root: Path = Path("/")
     load: Callable[[str], object] = ctypes.CDLL
     """Loads a library, or raises an `OSError`."""
+    invokers: Path = attrs.field(factory=invoker_folder)
+    """The cache folder of pyopencl."""
 
 
 def diagnose(found: Sequence[DeviceInfo], machine: Machine) -> list[str]:
@@ -124,6 +128,11 @@ def _hindrances(found: Sequence[DeviceInfo], machine: Machine) -> Iterator[str]:
         yield (
             f"PoCL cannot write to its cache, {folder}, so every process compiles anew: set {CACHE_VARIABLE} to a "
             "folder that can be written"
+        )
+    if NO_CACHE_VARIABLE not in machine.environment and not writable(machine.invokers):
+        yield (
+            f"pyopencl cannot write to its cache, {machine.invokers}, and does without: set XDG_CACHE_HOME to a folder "
+            f"that can be written, or {NO_CACHE_VARIABLE}=1"
         )
     if importlib.util.find_spec("mako") is None:
         yield 'reductions need mako, which is not installed: pip install "rookery[gpu]"'

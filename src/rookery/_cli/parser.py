@@ -31,7 +31,8 @@ def make_parser() -> argparse.ArgumentParser:
         "devices",
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}: a GPU without a driver, a driver that does not load, a cache "
-        "that cannot be written. The exit status is 0 if there is a device and every one works.",
+        "that cannot be written. The exit status is 0 if every device works and there is one to be taken: with "
+        "ROOKERY_DEVICE, one that answers to it.",
     )
     return parser
 

@@ -80,7 +80,7 @@ class Parameter:
     """As in the source, without qualifiers: ``float``, ``float4*``."""
     kind: Literal["scalar", "buffer", "local"]
     dtype: np.dtype[Any] | None
-    """Of one lane. None where numpy has no such type (a struct): then any buffer is accepted."""
+    """Of one lane. None for a type of one's own, a struct or a typedef: then any buffer is accepted."""
     lanes: int
     """How many of ``dtype`` make one element of a vector type."""
     writes: bool

@@ -144,6 +144,7 @@ class Device:
             BuildFailed: with the compiler's message, and the lines that it is about.
             OSError: if the file cannot be read.
             ArgumentTypeError: if the source is neither text nor a path, or the options are not a sequence of texts.
+            ArgumentValueError: if the file is not in UTF-8.
         """
         self.check_usable()
         check_options(options)
@@ -178,7 +179,7 @@ class Device:
             preamble: OpenCL C that stands before the kernel: functions, macros.
 
         Raises:
-            BuildFailed: with the compiler's message.
+            BuildFailed: with the compiler's message, and the lines that it is about.
             ArgumentValueError: if the arguments are none in C, or have no buffer, or the operation returns.
         """
         self.check_usable()
@@ -214,12 +215,13 @@ class Device:
             reduce: Two, ``a`` and ``b``, made into one, in OpenCL C.
             map: What is taken of each element ``i``.
             arguments: As in C; say ``const`` for what is only read.
-            name: Of the kernels, in messages and statistics.
+            name: Of the kernels, in messages and statistics, where its two stages count as one launch.
             preamble: OpenCL C that stands before the kernels: functions, macros.
 
         Raises:
-            BuildFailed: with the compiler's message.
-            ArgumentValueError: if the arguments are none in C, or have no buffer.
+            BuildFailed: with the compiler's message, and the lines that it is about.
+            ArgumentValueError: if the arguments are none in C, or have no buffer, or ``//`` begins a comment in ``reduce`` or
+                ``map``, which become macros.
         """
         self.check_usable()
         return await make_reduction(self, dtype, neutral, reduce, map, arguments, name, preamble)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -15,7 +16,7 @@ from ._buffer import UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError
 from ._kernel import Kernel
 from ._share import beside_shares
-from ._source import Source
+from ._source import GENERATED, Source, build_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ._device import Device
     from ._kernel import Argument
     from ._lane import Operation
+    from ._profile import Tallies, Tally
     from ._queue import Queue
 
 LOCAL_SIZE: Final = 64
@@ -35,6 +37,7 @@ vector code of the loop over turns, and is 60 times slower where there is more t
 ITEMS_IN_A_ROW: Final = 4
 """Elements that a work item of a reduction takes at least."""
 MOST_GROUPS: Final = 1024
+_AROUND: Final = f'#line 1 "{GENERATED}"\n'
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -80,6 +83,38 @@ class Elementwise:
 
 
 @final
+class Beginning:
+    """Counts nothing but the time of what is the first part of a launch only."""
+
+    __slots__ = ("_tally",)
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def started(self, operation: Operation) -> None:
+        """It is on its way."""
+
+    def completed(self, operation: Operation) -> None:
+        """It is over, and the rest of the launch is not."""
+        if operation.profile is not None:
+            self._tally.seconds += operation.profile.seconds
+
+
+@final
+class Beginnings:
+    """Where a first part is timed of what the running code launches."""
+
+    __slots__ = ("_tallies",)
+
+    def __init__(self, tallies: Tallies) -> None:
+        self._tallies = tallies
+
+    def mine(self) -> Beginning:
+        """What the launch uses."""
+        return Beginning(self._tallies.mine())
+
+
+@final
 class Reduction:
     """Many elements made into one number. Made by `Device.reduction`; keep it.
 
@@ -88,28 +123,31 @@ class Reduction:
         >>> operation = dot.submit(x, y, out=result)       # or into a buffer of one element, without waiting
     """
 
-    __slots__ = ("_group", "_partial", "_stages", "_visible", "dtype", "owner")
+    __slots__ = ("_alone", "_group", "_partial", "_stages", "_visible", "dtype", "owner")
 
     def __init__(
         self,
         owner: Device,
         name: str,
         dtype: np.dtype[Any],
-        stages: Sequence[tuple[Kernel, int]],
+        stages: Sequence[tuple[_opencl.RawKernel, int]],
         partial: UnifiedBuffer,
     ) -> None:
         self.owner: Final = owner
         """The device it was compiled for."""
         self.dtype: Final = dtype
         """Of the result."""
-        self._stages = [kernel for kernel, _ in stages]
+        (first, _), (second, _) = stages
+        self._alone = Kernel(owner, first, name)
+        # With a second stage, that is what is counted: it is over when all is, and fails where the first does.
+        self._stages = Kernel(owner, first, name, Beginnings(owner.tallies(name))), Kernel(owner, second, name)
         self._group = [group for _, group in stages]
         # One buffer for what the groups of the first stage leave to the second: commands that use a buffer keep their
         # order, so that launches which follow each other, on any queues, may share it.
         self._partial = partial
-        parameters = self._stages[0].signature.parameters
+        signature = self._alone.signature
         # pyopencl's own are two before (the result and its offset) and five behind (range and sizes).
-        self._visible = attrs.evolve(self._stages[0].signature, kernel=name, parameters=parameters[2:-5])
+        self._visible = attrs.evolve(signature, parameters=signature.parameters[2:-5])
 
     @property
     def signature(self) -> Signature:
@@ -146,11 +184,15 @@ class Reduction:
         """
         self._visible.check_count(len(args))
         self._check_out(out)
-        length = self._stages[0].length((None, None, *args, *[0] * 5))
+        length = self._alone.length((None, None, *args, *[0] * 5))
         groups = self._groups(length)
-        target = out if groups == 1 else self._partial
-        last = self._stage(0, target, args, length, groups, queue, after)
-        return last if groups == 1 else self._stage(1, out, (self._partial, *args), groups, 1, queue)
+        if groups == 1:
+            return self._stage(self._alone, 0, out, args, length, 1, queue, after)
+        first, second = self._stages
+        beginning = self._stage(first, 0, self._partial, args, length, groups, queue, after)
+        last = self._stage(second, 1, out, (self._partial, *args), groups, 1, queue)
+        beginning.reported = True  # by the last, which fails where it does
+        return last
 
     def _groups(self, length: int) -> int:
         """How many groups the first stage has, so that the second needs just one."""
@@ -159,6 +201,7 @@ class Reduction:
 
     def _stage(
         self,
+        kernel: Kernel,
         stage: int,
         out: UnifiedBuffer,
         args: Sequence[Argument],
@@ -169,7 +212,7 @@ class Reduction:
     ) -> Operation:
         group = self._group[stage]
         in_a_row = -(-length // (groups * group))
-        return self._stages[stage].submit(
+        return kernel.submit(
             out, 0, *args, 0, 1, length, in_a_row, length,
             size=groups * group, local=group, queue=queue, after=after,
         )  # fmt: skip
@@ -195,13 +238,15 @@ async def make_elementwise(device: Device, arguments: str, operation: str, name:
         raise ArgumentValueError(
             f"operation={operation!r} returns, and would leave elements out: write PYOPENCL_ELWISE_CONTINUE instead"
         )
-    parsed, source = _parsed(arguments), Source(operation, name="<operation>")
+    parsed = _parsed(arguments)
+    # On lines of their own, so that the compiler speaks of these.
+    written, before = Source(operation, "<operation>"), Source(preamble, "<preamble>")
+    line, lines = f"\n{written.numbered}\n", f"\n{before.numbered}\n{_AROUND}"
 
     def generate() -> _opencl.RawKernel:
-        # On lines of its own, so that the compiler speaks of these.
-        return _opencl.elementwise_kernel(device.context, parsed, f"\n{source.numbered}\n", name, preamble)
+        return _opencl.elementwise_kernel(device.context, parsed, line, name, lines)
 
-    raw = await device.compiler.do(lambda: _explained(generate, source, device))
+    raw = await device.compiler.do(lambda: _explained(generate, [written, before], device))
     device.check_usable()
     return Elementwise(device, Kernel(device, raw, name))
 
@@ -214,29 +259,31 @@ async def make_reduction(
     _check_name(name)
     kind = understand_dtype(dtype)
     check_computable(kind, "the result of a reduction", device.info.name, doubles=device.info.fp64)
+    _check_comments(reduce=reduce, map=mapped)
     parsed = _parsed(arguments)
+    first, before = Source(str(neutral), "<neutral>"), Source(preamble, "<preamble>")
+    # pyopencl makes macros of these two, on a line of its own. They are put before it as macros, which it then calls.
+    call, take = "ROOKERY_REDUCE(a, b)", "ROOKERY_MAP"
+    macros = {call: Source(indent(reduce, " "), "<reduce>"), take: Source(indent(mapped, " "), "<map>")}
+    line = f"\n{first.numbered}\n{_AROUND}"
+    lines = "\n".join(["", before.numbered, *(one.as_macro(head) for head, one in macros.items()), _AROUND])
 
     def generate() -> list[tuple[_opencl.RawKernel, int]]:
-        return _opencl.reduction_kernels(device.context, kind, str(neutral), reduce, mapped, parsed, name, preamble)
+        return _opencl.reduction_kernels(device.context, kind, line, call, take, parsed, name, lines)
 
-    stages = await device.compiler.do(
-        lambda: _explained(generate, Source(f"{reduce}\n{mapped}", name="<reduction>"), device)
-    )
+    stages = await device.compiler.do(lambda: _explained(generate, [first, *macros.values(), before], device))
     with beside_shares():
         partial = await device.pool.acquire(min(MOST_GROUPS, stages[1][1] * ITEMS_IN_A_ROW), kind)
     device.pool.untrack(partial)  # it goes with the reduction
-    made = [
-        (Kernel(device, raw, f"{name}_stage{number}"), group) for number, (raw, group) in enumerate(stages, start=1)
-    ]
-    return Reduction(device, name, kind, made, partial)
+    return Reduction(device, name, kind, stages, partial)
 
 
-def _explained(generate: Callable[[], Any], written: Source, device: Device) -> Any:
+def _explained(generate: Callable[[], Any], written: Sequence[Source], device: Device) -> Any:
     """What is generated; the error, where it does not compile, is about what was written."""
     try:
         return generate()
     except _opencl.CompilerError as error:
-        raise written.failed(error.log, doubles=device.info.fp64) from None
+        raise build_failed(error.log, written, doubles=device.info.fp64) from None
 
 
 def _parsed(arguments: str) -> list[Any]:
@@ -254,6 +301,14 @@ def _check_text(**given: object) -> None:
     for name, text in given.items():
         if not isinstance(text, str):
             raise ArgumentTypeError(f'{name} is a text in C, got {text!r}: write {name}="..."')
+
+
+def _check_comments(**given: str) -> None:
+    for name, text in given.items():
+        if "//" in text:
+            raise ArgumentValueError(
+                f"{name}={text!r} becomes a macro, in which // would hide what follows: write /* ... */ for a comment"
+            )
 
 
 def _check_name(name: object) -> None:

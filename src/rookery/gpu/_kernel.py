@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ._device import Device
+    from ._generated import Beginnings
     from ._lane import Operation
+    from ._profile import Tallies
 
 Argument: TypeAlias = "UnifiedBuffer | LocalMemory | int | float | np.number[Any]"
 
@@ -99,7 +101,9 @@ class Kernel:
         "signature",
     )
 
-    def __init__(self, owner: Device, raw: _opencl.RawKernel, name: str) -> None:
+    def __init__(
+        self, owner: Device, raw: _opencl.RawKernel, name: str, tallies: Tallies | Beginnings | None = None
+    ) -> None:
         self.owner: Final = owner
         """The device it was compiled for."""
         self.signature: Final = parse(name, _opencl.raw_parameters(raw))
@@ -107,7 +111,7 @@ class Kernel:
             if one.dtype is not None:
                 check_computable(one.dtype, self.signature.describe(one), owner.info.name, doubles=owner.info.fp64)
         self._raw = raw
-        self._tallies = owner.tallies(name)
+        self._tallies = owner.tallies(name) if tallies is None else tallies
         self._compiled_for: set[tuple[int, ...]] = set()  # local sizes it was launched with
         self._plan = self.signature.parameters
         self._takes_local = any(one.kind == "local" for one in self._plan)

@@ -9,15 +9,17 @@ import math
 import os
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ._errors import CommandFailed, ForkedProcess, GpuUnavailable
-from ._pocl import ensure_cache, name_processor
+from ._pocl import ensure_cache, name_processor, writable
 from ._select import DeviceInfo, Kind, Svm
 
 try:
     import numpy as np
+    import platformdirs  # pyopencl brings it
     import pyopencl as cl
     from pyopencl.tools import ImmediateAllocator, MemoryPool, PooledBuffer, VectorArg, parse_c_arg
 except ImportError as error:
@@ -76,10 +78,24 @@ def enter_process() -> None:
         with _FirstUse.lock:
             if _FirstUse.pid is None:
                 _FirstUse.cache = ensure_cache()
+                _avoid_unwritable_cache()
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=_FirstUse.forked)
                 _FirstUse.pid = _FirstUse.here = os.getpid()
     check_process(_FirstUse.pid)
+
+
+def _avoid_unwritable_cache() -> None:
+    """Have pyopencl do without its cache where it cannot be written: no kernel could be made otherwise."""
+    if not writable(invoker_folder()):
+        untyped: Any = cl
+        # What PYOPENCL_NO_CACHE sets, when pyopencl is imported; that was before.
+        untyped._PYOPENCL_NO_CACHE = True
+
+
+def invoker_folder() -> Path:
+    """Where pyopencl keeps, by way of pytools, the lines of Python that launch a kernel of each signature."""
+    return Path(platformdirs.user_cache_dir("pytools", "pytools"))
 
 
 def check_process(pid: int) -> None:

@@ -40,6 +40,8 @@ def ensure_cache() -> tempfile.TemporaryDirectory[str] | None:
     Returns:
         The temporary folder, to be kept as long as PoCL is used; it is removed at exit.
     """
+    if not os.environ.get(CACHE_VARIABLE):
+        os.environ.pop(CACHE_VARIABLE, None)  # one that is empty is a folder to PoCL, which cannot be written
     if writable(cache_folder(os.environ)):
         return None
     temporary = tempfile.TemporaryDirectory(prefix="rookery-pocl-", ignore_cleanup_errors=True)
