@@ -66,6 +66,32 @@ async def test_cancelled_in_the_tick_of_the_grant() -> None:
         assert device.pool.statistics().active_bytes == 0
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_was_granted_while_its_device_closes_is_not_counted_for_ever(cancelled: bool) -> None:
+    """Whoever was to have it has no use for it any more."""
+    outcome: list[BaseException | gpu.UnifiedBuffer] = []
+    scope = anyio.CancelScope()
+
+    async def acquire() -> None:
+        with scope:
+            try:
+                outcome.append(await device.empty(2000))
+            except gpu.DeviceClosed as error:
+                outcome.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        async with gpu.open_device(DEVICE, memory_limit=10_000) as device:
+            first = await device.empty(2000)
+            tasks.start_soon(acquire)
+            await anyio.wait_all_tasks_blocked()
+            device.pool.release(first)
+            if cancelled:
+                scope.cancel()
+        assert (device.closed, outcome) == (True, [])
+    assert [type(error) for error in outcome] in ([gpu.DeviceClosed], [] if cancelled else None)
+    assert device.pool.statistics().active_bytes == 0
+
+
 async def test_cancelled_while_a_kernel_runs() -> None:
     """The task is cancelled at once; the memory stays charged until the kernel is done, then it is reused."""
     async with gpu.open_device(DEVICE, memory_limit=10_000) as device:

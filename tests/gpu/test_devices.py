@@ -26,6 +26,7 @@ from rookery._core._parking import current_loop, uninterrupted
 from rookery._model.errors import RookeryError, WrongLoop
 from rookery.gpu._pocl import cache_folder, known_processor
 from rookery.gpu._select import select
+from rookery.testing import virtual_clock
 
 from .support import DEVICE, KERNELS, Gate
 
@@ -602,7 +603,30 @@ async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.
         gate.open()
     while device.queue.in_flight:
         await current_loop().checkpoint()
-    assert device.pool.statistics().in_flight_bytes == 0
+    pool = device.pool.statistics()
+    assert (pool.active_bytes, pool.in_flight_bytes, pool.held_bytes) == (0, 0, 0), "nor is it kept for anybody"
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_a_device_is_waited_for_in_real_time(loop: str) -> None:
+    """On a virtual clock an hour passes at once, while its commands take their time."""
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks, gpu.open_device(DEVICE, close_timeout=100) as device:
+            increment = await device.kernel(KERNELS, "increment")
+            gate = Gate(device.queue)
+            increment.submit(await device.upload(np.zeros(4, np.float32)))
+
+            async def finish() -> None:
+                await anyio.sleep(3600)
+                gate.open()
+
+            tasks.start_soon(finish)
+        assert device.statistics().in_flight == 0
+        assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+    name, options = virtual_clock(loop)
+    anyio.run(main, backend=name, backend_options=options)
 
 
 async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_finish() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from rookery import gpu
 from rookery._core._parking import current_loop
+from support import settle
 
 from .support import DEVICE, KERNELS, Gate
 
@@ -56,6 +57,51 @@ async def test_what_is_held_at_the_end_is_reported_together(caplog: pytest.LogCa
     assert f"was closed with 7 buffers of {sum(one.reserved for one in held)} bytes not released" in message
     assert message.count("float32 (10,)") == 5
     assert "- and 2 more" in message
+
+
+async def test_a_report_says_whose_task_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """It will not release anything any more."""
+    held: list[gpu.UnifiedBuffer] = []
+    async with gpu.open_device(DEVICE, debug=True) as device:
+
+        async def take() -> None:
+            held.append(await device.empty(10))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take, name="short-lived")
+        await take()
+    ((_, message),) = messages(caplog)
+    assert message.count("task 'short-lived', which has ended, at") == 1
+    assert message.count("has ended") == 1
+
+
+async def test_who_has_the_number_of_a_task_that_has_ended_is_not_taken_for_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task's number is used again; and what it has left behind, others may release."""
+    current = anyio.get_current_task
+
+    def always_the_same() -> anyio.TaskInfo:
+        task = current()
+        task.id = 1
+        return task
+
+    monkeypatch.setattr(anyio, "get_current_task", always_the_same)
+    held: list[gpu.UnifiedBuffer] = []
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+
+        async def take() -> None:
+            held.append(await device.empty(2 * HALF))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            await settle()
+            assert device.pool.statistics().waiting == 1
+            device.pool.release(held[0])
+        device.pool.release(held[1])
+    assert messages(caplog) == []
 
 
 async def test_what_is_released_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:

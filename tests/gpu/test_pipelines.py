@@ -27,6 +27,7 @@ from rookery import (
     open_system,
 )
 from rookery.gpu import _opencl
+from rookery.testing import Faults
 from support import settle
 
 from .support import DEVICE, KERNELS, Gate, without_shared_memory
@@ -521,6 +522,56 @@ async def test_a_crash_is_tried_again_as_often_as_allowed(device: gpu.Device, sy
     assert idle(device)
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_without_memory_said_what_steps_took_comes_back_at_a_crash(
+    device: gpu.Device, system: System, attempts: int
+) -> None:
+    """Both what the step took that crashed and what it was given, when it is not to begin again."""
+    taken: list[gpu.UnifiedBuffer] = []
+    others = await device.empty(1)
+
+    async def first(job: Job) -> tuple[Job, gpu.UnifiedBuffer, gpu.UnifiedBuffer]:
+        taken.append(await device.empty(SIZE))  # kept by somebody else: it is none of those handed on
+        x = await device.upload(np.full(SIZE, job.number, np.float32))
+        taken.append(x)
+        return job, x, others
+
+    async def second(given: tuple[Job, gpu.UnifiedBuffer, gpu.UnifiedBuffer]) -> Array:
+        _, x, _ = given
+        assert not x.released
+        taken.append(await device.copy(x))
+        if len(taken) == 3:
+            raise ZeroDivisionError
+        return await taken[-1].read()
+
+    pipe = await system.spawn(gpu.pipeline(gpu.step(first), gpu.step(second).options(attempts=attempts)))
+    if attempts == 1:
+        with pytest.raises(ActorCrashed):
+            await pipe.ask(Job(5))
+        assert [buffer.released for buffer in taken] == [False, True, True]
+    else:
+        assert (await pipe.ask(Job(5))).tolist() == [5] * SIZE
+        assert [buffer.released for buffer in taken] == [False, False, True, False]
+    assert not others.released
+
+
+async def test_an_item_fails_that_cannot_be_answered(device: gpu.Device) -> None:
+    """And the step that came last does not begin with it again, whose memory is gone."""
+    with Faults() as faults:
+        faults.at("reply", nth=1, of="pipeline", error=OSError("disk full"))
+        async with open_system() as system:
+            line = gpu.pipeline(
+                gpu.step(upload, device), gpu.step(fetch).options(attempts=3), memory={device: ITEM}, max_items=1
+            )
+            pipe = await system.spawn(faults.wrap(child(line).options(name="pipeline")))
+            with pytest.raises(ActorCrashed) as caught:
+                await pipe.ask(Job(1))
+            assert isinstance(caught.value.__cause__, OSError)
+            assert pipe.statistics().unanswered == 0
+            assert (await pipe.ask(Job(2))).tolist() == [2] * SIZE
+        assert idle(device)
+
+
 async def test_what_was_sent_and_fails_is_a_dead_letter(system: System) -> None:
     """Nobody waits for it, and it is counted."""
     pipe = await system.spawn(gpu.pipeline(gpu.step(crashing(1, number_of))))
@@ -896,6 +947,32 @@ async def test_a_device_that_is_closed_under_a_pipeline_fails_its_messages(syste
     assert first.outcome == Job(1)
     assert isinstance(second.outcome, ActorCrashed)
     assert isinstance(second.outcome.__cause__, gpu.DeviceClosed)
+
+
+async def test_a_step_that_waits_for_a_command_while_its_device_closes_fails(system: System) -> None:
+    """And every byte of its item comes back, when the command is over."""
+
+    async def one_after_another(_: Job) -> None:
+        x = await device.empty(SIZE)
+        fill.submit(x, 1)
+        device.pool.release(x)
+        await device.empty(SIZE)
+
+    opened = gpu.open_device(DEVICE, close_timeout=0)
+    device = await opened.__aenter__()
+    fill = await device.kernel(KERNELS, "fill")
+    with Gate(device.queue) as gate:
+        async with anyio.create_task_group() as tasks:
+            pipe = await system.spawn(gpu.pipeline(gpu.step(one_after_another), memory={device: ITEM}))
+            asker = Asker(tasks, pipe, Job(1))
+            await rest()
+            with pytest.raises(gpu.DeviceStuck):
+                await opened.__aexit__(None, None, None)
+            gate.open()
+    assert isinstance(asker.outcome, ActorCrashed)
+    assert isinstance(asker.outcome.__cause__, gpu.DeviceClosed)
+    pool = device.pool.statistics()
+    assert (pool.active_bytes, pool.in_flight_bytes, pool.held_bytes) == (0, 0, 0)
 
 
 # --- declaring -----------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from rookery.gpu._buffer import LARGE
 from support import settle
 
 from .stages import NEVER, SQUARE, Array, Asker, Learn, Square, noting, row
-from .support import DEVICE, Gate, without_shared_memory
+from .support import DEVICE, KERNELS, Gate, without_shared_memory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -468,6 +468,50 @@ async def test_what_the_function_raises_crashes_the_stage(device: gpu.Device, sy
     assert all(isinstance(asker.outcome, ActorCrashed) or asker.outcome == asker.request.row for asker in askers[2:])
     assert ref.statistics().restarts == 1
     assert device.pool.statistics().active_bytes == 0
+
+
+@pytest.mark.parametrize("how", ["raises", "refuses", "returns what it must not", "is cancelled"])
+async def test_what_a_call_took_comes_back_when_it_fails(how: str) -> None:
+    """Although a crash is kept, and its traceback sees the buffers; what is on its way is waited for."""
+    kept: list[gpu.UnifiedBuffer] = []
+    forever = anyio.Event()
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def stage(device: gpu.Device, batch: gpu.Batch[Square], kernel: gpu.Kernel) -> Any:
+        async with device.pool.lease(8):
+            between = await device.empty(256)
+        out = await device.empty(256)
+        kept.extend([between, out])
+        if batch.messages[0].label:
+            kernel.submit(out, 1)
+            if how == "raises":
+                raise ZeroDivisionError
+            if how == "refuses":
+                raise Refused(ZeroDivisionError())
+            if how == "is cancelled":
+                forever.set()
+                await anyio.sleep_forever()
+            return (between, out)
+        device.pool.release(between)
+        kernel.submit(out, 1)
+        return batch.rows
+
+    async with gpu.open_device(DEVICE, memory_limit=4096) as device, open_system() as system:
+        fill = await device.kernel(KERNELS, "fill")
+        ref = await system.spawn(child(stage, device, fill).options(name="stage", stop_timeout=0))
+        if how == "is cancelled":
+            async with anyio.create_task_group() as tasks:
+                Asker(tasks, ref, Square(row(1), 1))
+                await forever.wait()
+                await ref.stop()
+            ref = await system.spawn(child(stage, device, fill).options(name="another"))
+        else:
+            with pytest.raises(ZeroDivisionError if how == "refuses" else ActorCrashed):
+                await ref.ask(Square(row(1), 1))
+        assert [buffer.released for buffer in kept] == [True, True]
+        assert device.pool.statistics().active_bytes == 0
+        assert (await ref.ask(Square(row(2)))).tolist() == [2]
+        assert [buffer.released for buffer in kept[2:]] == [True, False], "what it may have given to somebody else"
 
 
 async def test_after_a_crash_nothing_more_is_computed_or_taken(device: gpu.Device, system: System) -> None:

@@ -72,9 +72,9 @@ class Budget:
         self._wanted[ticket] = nbytes
         return ticket
 
-    def leave(self, ticket: int) -> None:
-        """Give up one's place in line. Harmless after the turn has come."""
-        self._wanted.pop(ticket, None)
+    def leave(self, ticket: int) -> bool:
+        """Give up one's place in line; False if the turn has come, and what was reserved is to be cancelled."""
+        return self._wanted.pop(ticket, None) is not None
 
     def serve(self) -> bool:
         """Reserve for the first in line, who leaves it; False if there is none or it does not fit yet."""

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -31,7 +31,7 @@ from ._source import check_options, read_source
 from ._states import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -415,13 +415,13 @@ class Device:
         """Have lanes take nothing more, drain them under the deadline, then end them."""
         for lane in lanes:
             lane.refuse()
-        began, pierced = anyio.current_time(), None
+        began, pierced = self.loop.stopwatch(), None
         try:
             pierced = await self._drain(lanes, began + self._close_timeout)
         finally:
             for lane in lanes:
                 lane.join()
-            complaint = self._complaint(lanes, anyio.current_time() - began)
+            complaint = self._complaint(lanes, self.loop.stopwatch() - began)
         if pierced is not None:
             if complaint is not None:
                 pierced.add_note(complaint)
@@ -433,9 +433,9 @@ class Device:
         """Wait until nothing is in flight in lanes that take nothing more, whatever comes; see `Latch.outlast`."""
         pierced: BaseException | None = None
         while any(lane.in_flight for lane in lanes):
-            scope = anyio.CancelScope(deadline=deadline, shield=True)
+            scope = anyio.CancelScope(shield=True)
             try:
-                with scope:
+                with self._cancelled_at(deadline, scope), scope:
                     for lane in lanes:
                         await lane.drain()
             except GeneratorExit:
@@ -445,6 +445,18 @@ class Device:
             if scope.cancel_called:
                 break
         return pierced
+
+    @contextmanager
+    def _cancelled_at(self, deadline: float, scope: anyio.CancelScope) -> Generator[None]:
+        """Cancel a scope when it is too late in real time, which hardware takes also where the loop's clock is virtual."""
+        seconds = min(max(0, deadline - self.loop.stopwatch()), threading.TIMEOUT_MAX)
+        timer = threading.Timer(seconds, self.loop.call_from_thread, (scope.cancel,))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
     def _complaint(self, lanes: Sequence[Lane], seconds: float) -> str | None:
         """Log what is still in flight after that time, if anything; returns what was logged."""

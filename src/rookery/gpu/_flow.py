@@ -104,18 +104,17 @@ class Flow:
 
     def finish(self, item: Item) -> None:
         """It has passed the last step."""
-        value = item.value
-        self.end(item)
         if self._asked(item.message):
-            self._ctx.reply(item.message, value)
+            self._ctx.reply(item.message, item.value)
+        self.end(item)
 
     def fail(self, item: Item, error: BaseException) -> None:
         """It goes no further: its asker gets the error; if it was only sent, that is a dead letter."""
-        self.end(item)
         if self._asked(item.message):
             self._ctx.fail(item.message, error)
         elif not item.asked:
             self._cell.dead_letter(error, Reason.NOT_ASKED)
+        self.end(item)
 
     def end(self, item: Item) -> None:
         """It leaves, and its place and its memory are free."""
@@ -194,8 +193,8 @@ class Worker:
         cell = incarnation_of(ctx).cell
         error = ActorCrashed(f"{cell.path} crashed while it had {brief(item.message)} in hand")
         error.__cause__ = cell.last_crash
-        self._put_down(item)
         self._crew.flow.fail(item, error)
+        self._put_down(item)
 
     async def _work_on(self, ctx: Context[Item], item: Item) -> None:
         self._item = item
@@ -209,16 +208,16 @@ class Worker:
             with item.in_hands_of(incarnation_of(ctx).cell):
                 item.value = await self._call(item)
         except Refused as refused:
-            self._put_down(item)
             flow.fail(item, refused.error)
+            self._put_down(item)
             return
-        self._put_down(item)
-        if item.over:
-            return  # the pipeline came down meanwhile
-        if following is not None:
-            following.enter(item)
-        else:
+        # If it is over already, the pipeline came down meanwhile.
+        if following is None and not item.over:
+            item.attempts = self._crew.step.attempts  # what the step was given is gone: if this raises, the item fails
             flow.finish(item)
+        self._put_down(item)
+        if following is not None and not item.over:
+            following.enter(item)
 
     def _put_down(self, item: Item) -> None:
         self._item = None

@@ -8,8 +8,8 @@ import itertools
 import logging
 from pathlib import Path
 from traceback import StackSummary, walk_stack
-from typing import TYPE_CHECKING, Final, final
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakSet, ref
 
 import anyio
 import attrs
@@ -38,9 +38,18 @@ class Origin:
     """The number that anyio gives the task."""
     name: str
     stack: StackSummary = attrs.field(repr=False)
+    coroutine: ref[Any] = attrs.field(repr=False)
+    """What the task runs."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task is over. Another one may have its number then."""
+        coroutine = self.coroutine()
+        return coroutine is None or inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
     def __str__(self) -> str:
-        return f"task {self.name!r}, at\n{''.join(self.stack.format())}".rstrip()
+        ended = ", which has ended" if self.ended else ""
+        return f"task {self.name!r}{ended}, at\n{''.join(self.stack.format())}".rstrip()
 
 
 @attrs.frozen
@@ -63,7 +72,7 @@ def current_origin() -> Origin:
     stack = StackSummary.extract(itertools.islice(outside, FRAMES), lookup_lines=False)
     stack.reverse()
     task = anyio.get_current_task()
-    return Origin(task.id, task.name or str(task.id), stack)
+    return Origin(task.id, task.name or str(task.id), stack, ref(task.coro))
 
 
 @final
@@ -145,7 +154,8 @@ class Watch:
             if watch in knot:
                 continue
             held = watch._held_for_good()
-            if not held:
+            # What a task left behind that has ended, others may have, who release it.
+            if not held or any(one.origin.ended for one in held):
                 return {}
             knot[watch] = held
             for task in {one.origin.task for one in held}:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 from rookery._model.wording import brief
 
 from ._buffer import UnifiedBuffer
-from ._share import Drawing, Share, drawing
+from ._share import Drawing, Share, release_all
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Hashable, Iterable, Iterator
@@ -27,7 +27,7 @@ class Item:
     at the end all of them. So no step can leak device memory, and its bytes come back at once.
     """
 
-    __slots__ = ("_in_hands", "_over", "_shares", "asked", "attempts", "key", "message", "value")
+    __slots__ = ("_handed_on", "_in_hands", "_over", "_shares", "asked", "attempts", "key", "message", "value")
 
     def __init__(self, message: Any, *, asked: bool) -> None:
         self.message: Final[Any] = message
@@ -40,6 +40,7 @@ class Item:
         self.attempts = 0
         """How often the step that it is at has begun with it."""
         self._shares: dict[BufferPool, Share] = {}
+        self._handed_on: list[UnifiedBuffer] = []  # of what steps took beside the shares, what the last one returned
         self._in_hands = False
         self._over = False
 
@@ -51,13 +52,14 @@ class Item:
     @contextmanager
     def in_hands_of(self, actor: Cell) -> Generator[None]:
         """A step works on it, and draws from its shares; what it took and did not put into `value` is released."""
-        token = drawing.set(Drawing(actor, self._shares))
         self._in_hands = True
         try:
-            yield
+            with Drawing(actor, self._shares) as call:
+                yield
+            mine = {*call.taken, *self._handed_on}
+            self._handed_on = [buffer for buffer in buffers_in(self.value) if buffer in mine] if mine else []
         finally:
             self._in_hands = False
-            drawing.reset(token)
             self._tidy_up()
 
     @property
@@ -81,6 +83,7 @@ class Item:
         if self._over:
             for share in self._shares.values():
                 share.close()
+            release_all(self._handed_on)
         elif self.holds_buffers:
             kept = {id(buffer) for buffer in buffers_in(self.value)}
             for share in self._shares.values():

@@ -56,7 +56,7 @@ async def open_device(
         debug: Whether to report, to the log ``rookery.gpu``, buffers that were never released, and deadlocks in which
             every task that holds memory waits for more; each with the tasks and where they acquired what they hold.
             Some tens of microseconds for each buffer.
-        close_timeout: Seconds to wait for commands in flight when the block ends.
+        close_timeout: Seconds to wait for commands in flight when the block ends; real ones, whatever the loop's clock says.
 
     Raises:
         NoDevice: if there is no such device; the message says what there is, or what to install.

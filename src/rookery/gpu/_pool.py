@@ -21,7 +21,7 @@ from ._errors import ArgumentTypeError, ArgumentValueError, BufferReleased, Devi
 from ._holders import Held, Watch, current_origin
 from ._live import LiveBuffers
 from ._row_budget import RowBudget
-from ._share import Share, share_of
+from ._share import Share, share_of, took
 from ._views import HostViews
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class BufferPool:
         share = share_of(self)
         if share is not None:
             await share.draw(nbytes)
+            if self._device.closed:
+                share.put_back(nbytes)
             self._device.check_usable()
         elif not self._budget.take(nbytes):
             await self._wait_for(nbytes, f"{kind} {sides}")
@@ -240,22 +242,21 @@ class BufferPool:
         ticket = self._budget.join(nbytes)
         try:
             with self.waiting(what, nbytes):
-                await self._line.wait(lambda: self._take_back(nbytes))
+                await self._line.wait(lambda: None)  # the budget knows whose turn has come
+            if self._device.closed:  # everybody is woken then
+                raise DeviceClosed(f"{self._device.info.name} was closed while this task waited for its memory")
         except BaseException:
-            self._budget.leave(ticket)
+            if not self._budget.leave(ticket):  # its turn had come, and it could not act any more
+                self._budget.cancel(nbytes)
             self._serve()  # the next may want less, or be owed what was just passed on
             raise
-        if self._device.closed:  # everybody is granted then, with nothing reserved
-            raise DeviceClosed(f"{self._device.info.name} was closed while this task waited for its memory")
-
-    def _take_back(self, nbytes: int) -> None:
-        """A reservation was granted to a task that was cancelled before it could act."""
-        if not self._device.closed:
-            self._budget.cancel(nbytes)
 
     def _serve(self) -> None:
         """Grant as many as now fit, in turn."""
-        while not self._device.closed and self._budget.serve():
+        if self._device.closed:
+            self._free_held()  # what a command used that was over only now
+            return
+        while self._budget.serve():
             self._line.grant()
         if self._watch is not None:
             self._watch.look()
@@ -289,7 +290,9 @@ class BufferPool:
             self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
         self._budget.allocated(nbytes, fresh=fresh)
         buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes, share)
-        if share is not None:
+        if share is None:
+            took(buffer)
+        else:
             share.drawn(buffer)
         held = None if self._watch is None else Held(f"{dtype} {shape}", nbytes, current_origin())
         self._live.add(buffer, memory, held)
@@ -318,6 +321,9 @@ class BufferPool:
                 f"{buffer!r} was released before: release it once, and let a lease, `async with pool.lease(shape)`, "
                 "do so where the time is not clear"
             )
+        self._retire(buffer)
+
+    def _retire(self, buffer: UnifiedBuffer) -> None:
         self._live.discard(buffer)
         self._budget.retire(buffer.reserved)
         if buffer.share is not None:
@@ -444,11 +450,7 @@ class BufferPool:
             self._watch.closed(self._live.held())
         self._views.close()
         for buffer in self._live:
-            self._live.discard(buffer)
-            self._budget.retire(buffer.reserved)
-            if buffer.retire():
-                buffer.drop()
-                self._budget.reclaim(buffer.reserved)
+            self._retire(buffer)
         self._pinned.free_held()
         self._free_held()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
-
-import attrs
+from weakref import WeakSet
 
 from rookery._core._parking import uninterrupted
 from rookery._core.waiting import Latch
@@ -20,7 +20,9 @@ from rookery._core.within import within_actor
 from ._errors import OutOfDeviceMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Generator, Mapping
+    from collections.abc import Callable, Container, Generator, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
 
     from rookery._core._parking import Loop
     from rookery._core.cell import Cell
@@ -111,9 +113,7 @@ class Share:
 
     def keep_only(self, kept: Container[int]) -> None:
         """Release all buffers but those of these identities."""
-        for buffer in [buffer for buffer in self._buffers if id(buffer) not in kept]:
-            if not buffer.released:  # as when its device was closed
-                buffer.pool.release(buffer)
+        release_all([buffer for buffer in self._buffers if id(buffer) not in kept])
 
     @uninterrupted
     def close(self) -> None:
@@ -126,26 +126,61 @@ class Share:
 
 
 @final
-@attrs.frozen(eq=False)
 class Drawing:
-    """Whose code draws from which shares."""
+    """A call of a step or a stage: whose code it is, which shares it draws from, and what it takes from pools themselves.
 
-    actor: Cell
-    shares: Mapping[BufferPool, Share]
+    What ends with an exception has handed nothing on, so that what it took is released then, unless it has been. It would
+    not be collected: a crash is kept, and its traceback sees what the function did.
+    """
+
+    __slots__ = ("_token", "actor", "shares", "taken")
+
+    def __init__(self, actor: Cell, shares: Mapping[BufferPool, Share] = MappingProxyType({})) -> None:
+        self.actor: Final = actor
+        self.shares: Final = shares
+        self.taken: Final = WeakSet["UnifiedBuffer"]()  # weakly: what nobody holds any more comes back by itself
+
+    def __enter__(self) -> Self:
+        self._token = drawing.set(self)
+        return self
+
+    @uninterrupted
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        drawing.reset(self._token)
+        if error is not None:
+            release_all(self.taken)
 
 
 drawing: Final[ContextVar[Drawing | None]] = ContextVar("drawing", default=None)
-"""The shares that belong to the code which is running, if it is that of a pipeline's step."""
+"""The call that the code which is running belongs to, if it is one of a pipeline's step or of a stage."""
+
+
+def _own_drawing() -> Drawing | None:
+    found = drawing.get()
+    # An actor that was spawned by a step has inherited the variable, and outlives the item.
+    return None if found is None or found.actor is not within_actor.get() else found
 
 
 def share_of(pool: BufferPool) -> Share | None:
     """Where the running code takes memory of that pool from; None for the pool itself."""
-    found = drawing.get()
-    # An actor that was spawned by a step has inherited the variable, and outlives the item.
-    if found is None or found.actor is not within_actor.get():
-        return None
-    share = found.shares.get(pool)
+    found = _own_drawing()
+    share = None if found is None else found.shares.get(pool)
     return None if share is None or share.closed else share
+
+
+def took(buffer: UnifiedBuffer) -> None:
+    """The running code has taken a buffer from the pool itself."""
+    if (found := _own_drawing()) is not None:
+        found.taken.add(buffer)
+
+
+def release_all(buffers: Iterable[UnifiedBuffer]) -> None:
+    """Release those that were not, and are not those of a device that was closed."""
+    for buffer in list(buffers):
+        if not buffer.released:
+            buffer.pool.release(buffer)
 
 
 @contextmanager

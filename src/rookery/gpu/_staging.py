@@ -24,6 +24,7 @@ from ._buffer import LARGE, UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory
 from ._row_budget import SHARE
 from ._rows import RowRules, Taken
+from ._share import Drawing, release_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -220,7 +221,7 @@ class Staging:
         pool = self._device.pool
         pool.adopt(flight.rows)
         try:
-            with flight.scope:
+            with flight.scope, Drawing(self._cell) as call:
                 if flight.before is not None and not flight.before.is_set:
                     with pool.waiting("its turn", until=flight.before):
                         await flight.before.wait()
@@ -229,6 +230,7 @@ class Staging:
                     result = await _call(self._serve, flight.messages, flight.rows)
                 except Refused as refused:
                     flight.called.set()
+                    release_all(call.taken)
                     self._fail_all(flight.messages, refused.error)
                 else:
                     # Not set if that raised: what has crashed computes nothing more.
