@@ -20,6 +20,7 @@ from rookery import (
     child,
     open_system,
 )
+from rookery._core.context import incarnation_of
 from rookery._core.serving import class_behaviour
 from stepped import Backend, jumping
 from support import settle
@@ -305,10 +306,17 @@ async def test_a_coroutine_that_is_closed_calls_no_stop(kind: type[Recorder]) ->
     """When the loop itself is torn down there is nothing left to await with; also in the middle of a stop."""
     log: Log = []
 
+    class Stopping(kind):  # type: ignore[misc,valid-type]
+        async def on_stop(self) -> None:
+            log.append("stopping")
+            await super().on_stop()
+
     async def closing(ctx: Context[Any]) -> None:
-        behaviour = class_behaviour(kind)
+        behaviour, turn = class_behaviour(Stopping), incarnation_of(ctx).cell.engine.turn
         assert behaviour is not None
         for _ in range(2):
+            turn.renew()
+            turn.ends = math.inf  # so that it parks nowhere else
             running = behaviour(ctx, log)
             running.send(None)  # parks: to receive, and then, as there is a stop, in `on_stop`
             running.close()
@@ -317,4 +325,4 @@ async def test_a_coroutine_that_is_closed_calls_no_stop(kind: type[Recorder]) ->
 
     async with open_system() as system:
         await system.spawn(closing)
-    assert log == ["init", "start", "closed", "init", "start", "closed"]
+    assert log == ["init", "start", "closed", "init", "start", "stopping", "closed"]
