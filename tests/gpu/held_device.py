@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from threading import Condition, Event
+from threading import Condition, Event, get_ident
 from time import monotonic
 from typing import Any
 from unittest import mock
@@ -46,29 +46,20 @@ class Held:
     def __init__(self, changed: Condition) -> None:
         self._done: deque[Operation] = deque()
         self._changed = changed
-        self._ended: set[int] = set()
         self.told = 0
         self.free = False
 
     def append(self, operation: Operation) -> None:
         with self._changed:
-            self._ended.add(id(operation))
             self._done.append(operation)
             self._changed.notify_all()
-
-    def has_ended(self, operation: Operation) -> bool:
-        """Whether its thread is done with it."""
-        return id(operation) in self._ended
 
     def __bool__(self) -> bool:
         return self.told > 0 or (self.free and bool(self._done))
 
     def popleft(self) -> Operation:
         self.told = max(0, self.told - 1)
-        with self._changed:
-            operation = self._done.popleft()
-            self._ended.remove(id(operation))
-            return operation
+        return self._done.popleft()
 
     def tell(self, lane: Lane, count: int, settle: Callable[[], None]) -> None:
         """Wait until that many are done, and have the lane settle them; ``settle`` is for tasks that look themselves."""
@@ -78,8 +69,6 @@ class Held:
             assert monotonic() < began + PATIENCE, f"not over: {list(lane.in_flight)[:1]}"
         self.told += count
         lane._settle()
-        with self._changed:
-            self._changed.notify_all()
 
     def _has(self, count: int) -> bool:
         """Whether that many are done, after a moment."""
@@ -97,22 +86,28 @@ class Failures:
     Not by failing what they wait for: PoCL, when one command fails after another, aborts the process now and then.
     """
 
-    def __init__(self, queues: Sequence[Lane], held: Sequence[Held], changed: Condition) -> None:
+    def __init__(self, queues: Sequence[Lane]) -> None:
         self._queues = queues
-        self._held = held
-        self._changed = changed
         self.countdown: int | None = None  # so many commands go well before one fails
 
     @contextmanager
     def injected(self) -> Iterator[None]:
-        follow = Lane.follow
+        follow, has_failed, loop, failing = Lane.follow, _opencl.has_failed, get_ident(), list[_opencl.Event]()
 
         def follow_and_fail(lane: Lane, operation: Operation, used: Any, work: Callable[[], object]) -> Operation:
-            if lane in self._queues:
-                work = partial(self._do, operation, work, fails=self._fails())
+            if lane in self._queues and self._fails():
+                failing.append(operation.event)
+                work = partial(_fail_after, work)
             return follow(lane, operation, used, work)
 
-        with mock.patch.object(Lane, "follow", follow_and_fail):
+        def as_a_driver_says(event: _opencl.Event) -> bool:
+            # At once, and to the threads alone: what the loop's thread sees must not depend on how fast the device is.
+            return has_failed(event) or (get_ident() != loop and event in failing and _opencl.is_over(event))
+
+        with (
+            mock.patch.object(Lane, "follow", follow_and_fail),
+            mock.patch.object(_opencl, "has_failed", as_a_driver_says),
+        ):
             yield
 
     def _fails(self) -> bool:
@@ -122,18 +117,10 @@ class Failures:
         self.countdown = None if fails else self.countdown - 1
         return fails
 
-    def _do(self, operation: Operation, work: Callable[[], object], *, fails: bool) -> None:
-        work()
-        # A driver says at once that something failed; here its thread does, which may be a moment later than the other's.
-        for writer in operation.follows:
-            with self._changed:
-                assert self._changed.wait_for(partial(self._is_known, writer), PATIENCE)
-        del operation  # else it would hold itself
-        if fails:
-            raise _opencl.OpenCLError("it failed")
 
-    def _is_known(self, operation: Operation) -> bool:
-        return operation.done or any(held.has_ended(operation) for held in self._held)
+def _fail_after(work: Callable[[], object]) -> None:
+    work()
+    raise _opencl.OpenCLError("it failed")
 
 
 def open_gate(gate: Gate | Event) -> None:

@@ -98,7 +98,7 @@ class Device(RuleBasedStateMachine):
         self.held = [Held(changed) for _ in self.lanes]
         for lane, held in zip(self.lanes, self.held, strict=True):
             lane._done = held  # type: ignore[misc,assignment]
-        self.failures = Failures(self.lanes[:COPIES], self.held, changed)
+        self.failures = Failures(self.lanes[:COPIES])
         self.patches.enter_context(self.failures.injected())
         self.model = Model(LIMIT, shared)
         self.works: list[Work] = []
@@ -660,7 +660,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "one transition, two transfers": lambda: transfers(2),
     "one transition, no transfer": lambda: transfers(0),
     "a cancelled waiter keeps its bytes": lambda: mock.patch.object(_budget.Budget, "leave", return_value=True),
-    "a failure does not follow the data": lambda: mock.patch.object(_lane, "_inherited", return_value=None),
+    "a failure does not follow the data": lambda: mock.patch.object(_lane, "_inherit"),
 }
 
 

@@ -92,7 +92,7 @@ class Watch:
         self._device = device
         self._held_for_good = held_for_good
         self._waiting: dict[int, tuple[Held, Latch | None]] = {}
-        self._reported = False
+        self._reported: frozenset[int] = frozenset()  # who was in the last deadlock
         of_loop = _watches.get(None)
         if of_loop is None:
             _watches.set(of_loop := WeakSet[Watch]())
@@ -130,12 +130,13 @@ class Watch:
     def look(self) -> None:
         """Report a deadlock if everybody who holds memory waits for more, once for each time that happens."""
         knot = self._knot() if self._waiting else {}
+        members = frozenset(map(id, knot))
         if not knot:
-            self._reported = False
-        if all(watch._reported for watch in knot):
+            self._reported = members
+        if all(watch._reported == members for watch in knot):
             return
         for watch in knot:
-            watch._reported = True
+            watch._reported = members
         several = len(knot) > 1
         logger.error(
             "%s: deadlock, every task that holds %s memory waits for more of it. Acquire what belongs together in one "

@@ -161,7 +161,8 @@ class Kernel:
             size: Work items; see the class.
             local: Work items in a group; see the class.
             queue: Where to launch it; the device's own queue unless given.
-            after: Operations of the same device that have to be over first, beside those that use the same buffers.
+            after: Operations of the same device that have to be over first, beside those that use the same buffers. If one
+                of them fails meanwhile, it is the driver's choice whether this is run.
 
         Raises:
             ArgumentTypeError: for a wrong number of arguments, or one of the wrong kind or dtype. A `TypeError`.

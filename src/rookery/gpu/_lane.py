@@ -77,7 +77,9 @@ class Operation:
         "_spots",
         "_used",
         "began",
+        "ended",
         "event",
+        "first",
         "follows",
         "lane",
         "profile",
@@ -104,6 +106,10 @@ class Operation:
         """What the lane's thread does for it, until that is over."""
         self.raised: Exception | None = None
         """What that raised, for `settle`."""
+        self.ended: bool = False
+        """Whether `raised` says how it went."""
+        self.first: tuple[str, Exception] | None = None
+        """What failed first, and why, if it failed because of something else."""
         self.began: float | None = None
         """When it was started, on the loop's stopwatch, if the task that did awaits it at once."""
         self.follows: Sequence[Operation] = ()
@@ -322,9 +328,9 @@ class Lane:
                 await self.loop.checkpoint()
                 # Others may have started something meanwhile, and have handed this over before that.
                 if self.watched is operation and operation.event is not None and _opencl.is_over(operation.event):
-                    self.watched = None
                     _do(operation)
                     self._done.append(operation)
+                    self.watched = None  # not before: what interrupts that leaves it to the thread
                     self._settle()
         finally:
             if self.watched is operation:
@@ -440,24 +446,46 @@ def _do(operation: Operation) -> None:
             operation.work()
     except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
         # Without the frame of this function, which would have the operation hold itself, and with it the memory that its
-        # copy sees: neither in the traceback, nor as what the frames there were called from.
+        # copy sees: neither in the traceback, nor, by `del`, as what the frames there were called from.
         operation.raised = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
-        del operation
-    else:
-        operation.raised = _inherited(operation)
+    if operation.follows:
+        _inherit(operation)
+    operation.ended = True
+    del operation
 
 
-def _inherited(operation: Operation) -> Exception | None:
-    """What an operation has to fail with although the driver ran it: it worked on what something failed to write."""
+def _inherit(operation: Operation) -> None:
+    """Have an operation fail with what failed to write what it uses, whether or not the driver ran it."""
     for writer in operation.follows:
-        # In this order: the loop's thread, where it settles the other one just now, sets the second before it clears the first.
-        error = writer.raised or writer.error
-        if error is not None:
+        if (first := _first_failure(writer)) is None:
+            continue
+        writer.reported = True  # by this one, or whoever reports that
+        if operation.first is None:
+            label, error = operation.first = first
             failed = CommandFailed(
-                f"{operation.label} ran on what {writer.label} failed to write ({error}): write that anew, then launch "
-                "this again"
+                f"{operation.label} depends on what {label} failed to write ({error}): write that anew, then launch this "
+                "again"
             )
             failed.__cause__ = error
-            writer.reported = True  # by this one, or whoever reports that
-            return failed
+            operation.raised = failed
+
+
+def _first_failure(operation: Operation) -> tuple[str, Exception] | None:
+    """What made an operation fail, or is about to when its thread comes to it; None if nothing did."""
+    seen: set[Operation] = set()
+    to_see = [operation]
+    while to_see:
+        one = to_see.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        # In this order: the loop's thread, where it settles that one just now, sets `error` before it clears the others.
+        ended, event, follows = one.ended, one.event, one.follows
+        error = one.raised or one.error
+        if error is not None:
+            return one.first or (one.label, error)
+        if not ended:  # its own thread has not come to it yet, but it is over, and so is what it follows
+            if event is not None and _opencl.has_failed(event):
+                return one.label, CommandFailed(f"{one.label} failed")
+            to_see += follows
     return None

@@ -140,11 +140,11 @@ class Queue:
             used = (*used, self._recorder.command(row or self.name))
             operation = Operation(self.lane, used, label, event=event, keep=keep)
             wait = self._timed(operation, event)
-        if at_once:
-            operation.began = self.lane.loop.stopwatch()
+        began = self.lane.loop.stopwatch() if at_once else None
         try:
             # Before the thread waits: a simulator computes here, and cannot be entered by two threads at once.
             self.raw.flush()
+            operation.began = began  # not if that raised: then nobody awaits it
         finally:
             self.lane.follow(operation, used, wait)
         return operation
