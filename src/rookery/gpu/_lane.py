@@ -184,13 +184,13 @@ class Operation:
     async def settled(self) -> None:
         """Wait until it is over, well or not."""
         self.lane.check_thread()
-        if self.lane.watched is self:
-            await self.lane.watch(self)
         if self._settled:
             return
         spot = self.lane.loop.spot()
         self._spots.append(spot)
         try:
+            if self.lane.watched is self and self._spots[0] is spot:  # one looks, and wakes the others in their order
+                await self.lane.watch(self)
             await spot.park()
         except BaseException:
             # Nothing to pass on: that it is over remains true for whoever asks next.
