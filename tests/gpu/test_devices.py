@@ -716,6 +716,30 @@ def test_where_no_thread_can_be_started_the_loop_keeps_the_deadline(loop: str, m
     anyio.run(main, backend=name, backend_options=options)
 
 
+async def test_whatever_else_keeps_the_deadline_from_being_set_is_raised(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the complaint: without an await, trying again would hold the loop for ever."""
+
+    def no_memory(_: threading.Timer) -> None:
+        raise MemoryError
+
+    opened = gpu.open_device(DEVICE)
+    device = await opened.__aenter__()
+    increment = await device.kernel(KERNELS, "increment")
+    with Gate(device.queue) as gate:
+        increment.submit(await device.upload(np.zeros(4, np.float32)))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Timer, "start", no_memory)
+            with pytest.raises(MemoryError):
+                await opened.__aexit__(None, None, None)
+        gate.open()
+    assert device.closed
+    assert "1 still in flight" in caplog.text
+    while device.queue.in_flight:
+        await current_loop().checkpoint()
+
+
 async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_finish() -> None:
     """It carries the complaint as a note."""
     gates: list[Gate] = []
