@@ -352,3 +352,17 @@ async def test_what_failed_holds_no_memory(either: gpu.Device) -> None:
         assert either.pool._raw.managed_bytes == 0
     finally:
         gc.enable()
+
+
+async def test_an_error_that_is_kept_keeps_no_memory() -> None:
+    """Although the frames of its traceback see what was passed."""
+    async with gpu.open_device(DEVICE) as device:
+        add = await device.kernel(KERNELS, "add")
+        x, empty = await device.upload(np.zeros(1024, np.float32)), await device.empty(1024)
+        with pytest.raises(gpu.NoData) as kept:
+            add.submit(x, empty, x, 1024)
+        for buffer in (x, empty):
+            device.pool.release(buffer)
+        device.pool.trim()
+        assert device.pool._raw.managed_bytes == device.pool.statistics().active_bytes == 0
+        assert kept.tb is not None

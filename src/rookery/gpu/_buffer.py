@@ -121,7 +121,10 @@ class UnifiedBuffer:
 
     @property
     def device(self) -> _opencl.RawBuffer:
-        """The device side, as a pyopencl buffer. Say `mark_device_dirty` after writing to it yourself."""
+        """The device side, as a pyopencl buffer. Say `mark_device_dirty` after writing to it yourself.
+
+        It is this buffer's memory until the release, and somebody else's from then on.
+        """
         return self._live()
 
     @property

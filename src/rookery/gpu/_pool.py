@@ -337,10 +337,13 @@ class BufferPool:
     def reclaim(self, buffer: UnifiedBuffer) -> None:
         """Take the memory of a released buffer that no command uses any more, and serve who waits."""
         share = None if buffer.share is None or buffer.share.closed else buffer.share
-        if self._views.keep(buffer.drop(), buffer.reserved, share):
+        memory = buffer.drop()
+        if self._views.keep(memory, buffer.reserved, share):
             if share is not None:
                 share.kept(buffer)
             return
+        if memory is not None:
+            memory.release()  # and not when it is collected: the frames of an error that is kept may see it as well
         self._budget.reclaim(buffer.reserved)
         if share is not None:
             self._budget.reserve(buffer.reserved)
@@ -353,6 +356,7 @@ class BufferPool:
         for memory, nbytes, held in self._live.take_lost():
             self._budget.retire(nbytes)
             if not self._views.keep(memory, nbytes):
+                memory.release()
                 self._budget.reclaim(nbytes)
             if self._watch is not None and held is not None:
                 self._watch.leaked(held)

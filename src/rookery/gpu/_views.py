@@ -57,6 +57,7 @@ class HostViews:
         gone: list[tuple[int, Share | None]] = []
         while self.gone:
             if (entry := self._kept.pop(self.gone.popleft(), None)) is not None:
+                entry[0].release()
                 gone.append(entry[1:])
         return gone
 
