@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rookery import gpu
-from rookery.gpu import _opencl
+from rookery.gpu import _buffer, _opencl
 from rookery.gpu._lane import Lane
 
 from .support import DEVICE, KERNELS, Gate, Unreadable, without_shared_memory
@@ -366,3 +366,15 @@ async def test_an_error_that_is_kept_keeps_no_memory() -> None:
         device.pool.trim()
         assert device.pool._raw.managed_bytes == device.pool.statistics().active_bytes == 0
         assert kept.tb is not None
+
+
+async def test_a_copy_that_fails_keeps_no_memory_whoever_keeps_its_operation(either: gpu.Device) -> None:
+    """As the task does that was cancelled while it waited: its traceback sees the operation."""
+    with mock.patch.object(_buffer, "LARGE", 1):
+        x = await either.upload(np.zeros(4, np.float32))
+        copying = x._start_replacing(x._copying(None, np.zeros(4, np.float32).view(Unreadable)))
+        with pytest.raises(gpu.CommandFailed):
+            await copying
+    either.pool.release(x)
+    statistics = either.pool.statistics()
+    assert (statistics.in_flight_bytes, copying.failed) == (0, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -220,6 +221,37 @@ async def test_what_is_handed_on_is_kept_and_the_rest_released(device: gpu.Devic
     pipe = await system.spawn(gpu.pipeline(gpu.step(take), gpu.step(look), gpu.step(end), memory={device: 5 * ITEM}))
     assert await pipe.ask(Job(1)) == 1
     assert all(buffer.released for buffer in seen)
+    assert idle(device)
+
+
+@attrs.define
+class Classic:
+    x: gpu.UnifiedBuffer
+    later: Any = attrs.field(init=False)
+
+
+@dataclass
+class Modern:
+    x: gpu.UnifiedBuffer
+    later: Any = field(init=False)
+
+
+@pytest.mark.parametrize("form", [Classic, Modern])
+async def test_what_is_handed_on_may_have_fields_that_are_not_set(
+    device: gpu.Device, system: System, form: Callable[[gpu.UnifiedBuffer], Any]
+) -> None:
+    """They are for a later step."""
+
+    async def wrap(x: gpu.UnifiedBuffer) -> Any:
+        return form(x)
+
+    async def unwrap(wrapped: Any) -> Array:
+        return await fetch(wrapped.x)
+
+    pipe = await system.spawn(
+        gpu.pipeline(gpu.step(upload, device), gpu.step(wrap), gpu.step(unwrap), memory={device: ITEM})
+    )
+    assert (await pipe.ask(Job(3))).tolist() == [3] * SIZE
     assert idle(device)
 
 
@@ -922,6 +954,39 @@ async def test_what_a_task_takes_that_outlives_the_item_is_its_own(device: gpu.D
         assert await pipe.ask(Job(7)) == 7
         late.set()
     assert device.pool.statistics().active_bytes == kept[0].reserved
+
+
+async def test_tasks_that_wait_for_memory_of_an_item_take_their_own_when_it_ends(
+    device: gpu.Device, system: System, increment: gpu.Kernel
+) -> None:
+    """At once: what they waited for never comes back to the item."""
+    kept: list[gpu.UnifiedBuffer] = []
+
+    async def take() -> None:
+        kept.append(await device.empty(SIZE))
+
+    async with anyio.create_task_group() as tasks:
+
+        async def begin(job: Job) -> int:
+            x = await upload(job, device)
+            increment.submit(x)
+            device.pool.release(x)
+            for _ in range(2):
+                tasks.start_soon(take)
+            await rest()
+            assert not kept
+            return job.number
+
+        pipe = await system.spawn(gpu.pipeline(gpu.step(begin), memory={device: ITEM}))
+        with Gate(device.queue):
+            assert await pipe.ask(Job(7)) == 7
+            await rest()
+            assert len(kept) == 2
+    assert device.pool.statistics().active_bytes == sum(buffer.reserved for buffer in kept)
+    for buffer in kept:
+        device.pool.release(buffer)
+    await device.synchronize()
+    assert idle(device)
 
 
 async def test_a_device_that_is_closed_under_a_pipeline_fails_its_messages(system: System) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,15 @@ from rookery import (
 )
 from rookery._core.system import engine_of
 from rookery._core.turn import MESSAGES
-from rookery.gpu._buffer import LARGE
+from rookery.gpu._buffer import LARGE, UnifiedBuffer
+from rookery.gpu._share import Drawing
 from support import settle
 
 from .stages import NEVER, SQUARE, Array, Asker, Learn, Square, noting, row
 from .support import DEVICE, KERNELS, Gate, without_shared_memory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Generator
 
     from rookery import System
 
@@ -512,6 +514,86 @@ async def test_what_a_call_took_comes_back_when_it_fails(how: str) -> None:
         assert device.pool.statistics().active_bytes == 0
         assert (await ref.ask(Square(row(2)))).tolist() == [2]
         assert [buffer.released for buffer in kept[2:]] == [True, False], "what it may have given to somebody else"
+
+
+async def test_what_a_call_keeps_for_later_ones_outlives_their_crashes(
+    device: gpu.Device, system: System, square: gpu.Kernel
+) -> None:
+    """Also while its own result is still on its way: the call has succeeded."""
+    kept: list[gpu.UnifiedBuffer] = []
+
+    @gpu.batched(max_items=1, max_delay=0)
+    async def stage(device: gpu.Device, batch: gpu.Batch[Square]) -> gpu.UnifiedBuffer:
+        if not kept:
+            kept.append(await device.empty(1))
+        if batch.messages[0].label:
+            raise ZeroDivisionError
+        out = await device.empty(batch.rows.shape)
+        square.submit(batch.rows, out, 1, size=1, local=64)
+        return out
+
+    ref = await system.spawn(stage, device)
+    async with anyio.create_task_group() as tasks:
+        with Gate(device.queue):
+            askers = []
+            for label in (0, 1):
+                assert [asker.outcome for asker in askers] == ["none yet"] * label
+                askers.append(Asker(tasks, ref, Square(row(1), label)))
+                await settle()
+    assert [type(asker.outcome) for asker in askers] == [ActorCrashed] * 2
+    assert [buffer.released for buffer in kept] == [False]
+    assert (await ref.ask(Square(row(2)))).tolist() == [5]
+    assert device.pool.statistics().active_bytes == kept[0].reserved
+
+
+async def test_what_a_call_took_comes_back_when_its_loop_is_torn_down(device: gpu.Device) -> None:
+    """By whoever closes its coroutine, in a context where nothing of the call's is known."""
+    taken: list[gpu.UnifiedBuffer] = []
+
+    class Parked:
+        def __await__(self) -> Generator[None]:
+            yield
+
+    async def call() -> None:
+        with Drawing(None):  # type: ignore[arg-type]
+            buffer = device.pool.try_acquire(1)
+            assert buffer is not None
+            taken.append(buffer)
+            await Parked()
+
+    running = call()
+    copy_context().run(running.send, None)
+    with pytest.raises(ValueError, match="different Context"):
+        running.close()
+    assert [buffer.released for buffer in taken] == [True]
+
+
+@pytest.mark.parametrize("fails", ["gathering", "the upload"])
+async def test_a_batch_that_cannot_be_copied_gives_its_bytes_back(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its rows was changed while it waited, or the device takes no more commands."""
+    async with gpu.open_device(DEVICE, memory_limit=64 << 10) as device, open_system() as system:
+        ref = await system.spawn(
+            noting([], max_items=2, max_delay=NEVER), device, await device.kernel(SQUARE, "square")
+        )
+        changed = np.zeros(512, np.float32)
+        async with anyio.create_task_group() as tasks:
+            asker = Asker(tasks, ref, Square(changed))
+            await settle()
+            with monkeypatch.context() as patch:
+                if fails == "gathering":
+                    changed.resize(256, refcheck=False)
+                else:
+                    patch.setattr(UnifiedBuffer, "start_upload", refuse)
+                other = Asker(tasks, ref, Square(np.zeros(512, np.float32)))
+                await settle()
+        assert [type(each.outcome) for each in (asker, other)] == [ActorCrashed] * 2
+        assert device.pool.statistics().active_bytes == 0
+        rows = device.pool.for_rows
+        assert rows.take_more(rows.for_several), "nothing is taken of what stages have together"
+
+
+def refuse(*_: object) -> None:
+    raise MemoryError("as the driver does when the host has none left")
 
 
 async def test_after_a_crash_nothing_more_is_computed_or_taken(device: gpu.Device, system: System) -> None:

@@ -153,7 +153,7 @@ def batched(
     A message carries its row, an array, in its first field, or is an array itself. One of the wrong dtype or shape fails
     alone: its asker gets the error. An exception that leaves the function crashes the stage: whoever waits for an answer
     to a message that it had taken gets `ActorCrashed`. ``raise Refused(error)`` fails the requests of that batch only,
-    with ``error``.
+    with ``error``. What a call has taken of the device's memory is released when it fails, either way, or is cancelled.
 
     The next batch is copied while the last one is computed, and that one's result while the next is. The function is
     called for one batch at a time, in order; the less it awaits, the less the device idles: ``kernel.submit(...)``, not

@@ -112,5 +112,5 @@ def _parts(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return cast("Iterable[object]", value.values())
     if (fields := getattr(value, "__attrs_attrs__", None)) is not None:
-        return [getattr(value, field.name) for field in fields]
-    return [getattr(value, name) for name in getattr(value, "__dataclass_fields__", ())]
+        return [getattr(value, field.name, None) for field in fields]  # one of `init=False` may not have been set
+    return [getattr(value, name, None) for name in getattr(value, "__dataclass_fields__", ())]

@@ -445,13 +445,11 @@ def _do(operation: Operation) -> None:
         if operation.work is not None:
             operation.work()
     except Exception as raised:  # noqa: BLE001 - told to whoever awaits the operation, or logged
-        # Without the frame of this function, which would have the operation hold itself, and with it the memory that its
-        # copy sees: neither in the traceback, nor, by `del`, as what the frames there were called from.
-        operation.raised = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+        # Without its traceback: the frames there see this operation, and the memory that a copy is about.
+        operation.raised = raised.with_traceback(None)
     if operation.follows:
         _inherit(operation)
     operation.ended = True
-    del operation
 
 
 def _inherit(operation: Operation) -> None:

@@ -146,11 +146,12 @@ class BufferPool:
             self._device.check_usable()
         share = share_of(self)
         if share is not None:
-            await share.draw(nbytes)
-            if self._device.closed:
+            if not await share.draw(nbytes):
+                share = None  # its item has ended, which this task outlives
+            elif self._device.closed:
                 share.put_back(nbytes)
             self._device.check_usable()
-        elif not self._budget.take(nbytes):
+        if share is None and not self._budget.take(nbytes):
             await self._wait_for(nbytes, f"{kind} {sides}")
         return self._allocate(sides, kind, nbytes, share)
 

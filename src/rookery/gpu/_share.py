@@ -58,8 +58,10 @@ class Share:
         return bool(self._buffers)
 
     @uninterrupted
-    async def draw(self, nbytes: int) -> None:
+    async def draw(self, nbytes: int) -> bool:
         """Take that many bytes, after commands that use what the item has released, if it takes that.
+
+        Returns False if the item has come to its end meanwhile, for a task that outlives it.
 
         Raises:
             OutOfDeviceMemory: if what the item holds leaves too little.
@@ -73,6 +75,9 @@ class Share:
                 )
             self._came_back = self._came_back or Latch(self._loop)
             await self._came_back.wait()
+            if self._closed:
+                return False
+        return True
 
     def draw_nowait(self, nbytes: int) -> bool:
         """Take that many bytes, if it has them."""
@@ -123,6 +128,7 @@ class Share:
         self._closed = True
         self.keep_only(())
         self._give_back(self._spare)
+        self.returned(0)  # who waits for it is to look elsewhere
 
 
 @final
@@ -148,9 +154,9 @@ class Drawing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        drawing.reset(self._token)
         if error is not None:
             release_all(self.taken)
+        drawing.reset(self._token)
 
 
 drawing: Final[ContextVar[Drawing | None]] = ContextVar("drawing", default=None)

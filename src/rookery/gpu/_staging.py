@@ -24,7 +24,7 @@ from ._buffer import LARGE, UnifiedBuffer
 from ._errors import ArgumentTypeError, ArgumentValueError, OutOfDeviceMemory
 from ._row_budget import SHARE
 from ._rows import RowRules, Taken
-from ._share import Drawing, release_all
+from ._share import Drawing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -191,7 +191,7 @@ class Staging:
         nbytes = capacity * row.nbytes
         await self._reserve(nbytes)
         try:
-            buffer = await self._device.pool.acquire((capacity, *row.shape), self._dtype)
+            buffer = await self._copying(rows, (capacity, *row.shape))
         except OutOfDeviceMemory as error:
             self._of_all.give_back(nbytes)
             self._fail_all(messages, error)
@@ -199,12 +199,21 @@ class Staging:
         except BaseException:
             self._of_all.give_back(nbytes)
             raise
-        buffer.gather(rows)
-        buffer.start_upload(self._device.uploads)
         before, self._latest = self._latest, Latch(self._device.loop)
         flight = Flight(messages, buffer, before, self._latest)
         self._flights[flight] = None
         self._incarnation.start_soon(self._fly, (flight,), self._name)
+
+    async def _copying(self, rows: Sequence[npt.NDArray[Any]], shape: tuple[int, ...]) -> UnifiedBuffer:
+        """A buffer of that shape, to which the rows are being copied."""
+        buffer = await self._device.pool.acquire(shape, self._dtype)
+        try:
+            buffer.gather(rows)
+            buffer.start_upload(self._device.uploads)
+        except BaseException:
+            self._release(buffer)
+            raise
+        return buffer
 
     async def _reserve(self, nbytes: int) -> None:
         """Wait until that many bytes fit what all stages of the device may have in flight together."""
@@ -217,20 +226,19 @@ class Staging:
     @uninterrupted
     async def _fly(self, flight: Flight) -> None:
         """Compute a batch when its turn has come, and answer."""
-        result: object = None
+        result: UnifiedBuffer | npt.NDArray[Any] | None = None
         pool = self._device.pool
         pool.adopt(flight.rows)
         try:
-            with flight.scope, Drawing(self._cell) as call:
+            with flight.scope:
                 if flight.before is not None and not flight.before.is_set:
                     with pool.waiting("its turn", until=flight.before):
                         await flight.before.wait()
                 await checkpoint_if_cancelled()  # what has crashed computes nothing more
                 try:
-                    result = await _call(self._serve, flight.messages, flight.rows)
+                    result = await self._compute(flight)
                 except Refused as refused:
                     flight.called.set()
-                    release_all(call.taken)
                     self._fail_all(flight.messages, refused.error)
                 else:
                     # Not set if that raised: what has crashed computes nothing more.
@@ -246,6 +254,14 @@ class Staging:
             del self._flights[flight]
             if self._one_ended is not None:
                 self._one_ended.set()
+
+    async def _compute(self, flight: Flight) -> UnifiedBuffer | npt.NDArray[Any] | None:
+        """Call the function. Once that has succeeded, what it has taken and not returned is its own affair."""
+        with Drawing(self._cell):
+            result = await _call(self._serve, flight.messages, flight.rows)
+            if result is None:
+                return None
+            return self._rules.check_result(result, len(flight.messages), flight.rows.shape[0])
 
     def _release(self, buffer: UnifiedBuffer) -> None:
         if not (buffer.released or self._device.closed) and buffer.owner is self._device:
@@ -264,13 +280,12 @@ class Staging:
 
     # --- answering ---
 
-    async def _answer(self, flight: Flight, result: object) -> None:
+    async def _answer(self, flight: Flight, result: UnifiedBuffer | npt.NDArray[Any] | None) -> None:
         """Give every request its row."""
         if result is None:
             answers: Iterable[object] = [None] * len(flight.messages)
         else:
-            checked = self._rules.check_result(result, len(flight.messages), flight.rows.shape[0])
-            answers = await self._own_rows(checked, len(flight.messages))
+            answers = await self._own_rows(result, len(flight.messages))
         asked, reply = self._incarnation.hand.peek, self._ctx.reply
         for message, answer in zip(flight.messages, answers, strict=True):
             if asked(message) is not None:  # nobody waits for what was only sent
