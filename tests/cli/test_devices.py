@@ -119,6 +119,14 @@ def test_an_unwritable_cache_is_complained_about(rookery: Rookery, tmp_path: Pat
         assert (done.returncode, "missing" in done.stdout) == (0, False)
 
 
+def test_a_missing_home_folder_is_named(machine: Machine) -> None:
+    """With what to set, unless that is set."""
+    (line,) = diagnose([], attrs.evolve(machine, invokers=None))
+    assert "no home folder: set HOME, or XDG_CACHE_HOME, to a folder" in line
+    environment = {**machine.environment, "PYOPENCL_NO_CACHE": "1"}
+    assert diagnose([], attrs.evolve(machine, invokers=None, environment=environment)) == []
+
+
 # --- a device in lines ------------------------------------------------------------------------------
 
 

@@ -192,6 +192,12 @@ BAD: list[tuple[Callable[[Things], Any], type[Exception], str, str]] = [
     (lambda it: it.device.empty(3, "f4,("), TypeError, "got 'f4,('", "write np.float32"),
     (lambda it: it.device.empty(3, [("a", "f4"), ("a", "f4")]), TypeError, "[('a', 'f4')", "write np.float32"),
     (lambda it: it.device.empty(3, np.zeros(2)), TypeError, "got array([0., 0.])", "write np.float32"),
+    (
+        lambda it: it.device.empty(3, {"names": ["a"], "formats": ["f4"], "offsets": [10**30]}),
+        TypeError,
+        "'offsets': [1000000",
+        "write np.float32, or x.dtype",
+    ),
     (lambda it: it.device.empty(3, "V0"), ValueError, "dtype('V')", "write np.float32"),
     (lambda it: it.device.empty(3, []), ValueError, "dtype([])", "write np.float32"),
     (

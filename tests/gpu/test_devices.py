@@ -239,6 +239,46 @@ def test_an_unwritable_cache_folder_is_replaced(tmp_path: Path) -> None:
     assert not Path(done.stdout.strip()).exists(), "removed at exit"
 
 
+HOMELESS = f"""
+import os, pwd
+os.environ.pop("HOME", None), os.environ.pop("XDG_CACHE_HOME", None)
+
+def unknown(user):
+    raise KeyError(user)
+
+pwd.getpwuid = unknown
+import trio
+from rookery import gpu
+
+async def main():
+    async with gpu.open_device("pocl") as device:
+        await device.kernel({KERNELS!r}, "add")
+        await device.elementwise("float *x", "x[i] += 1")
+        print("made", os.path.exists("~"))
+trio.run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the home folder is found otherwise there")
+@pytest.mark.parametrize("no_cache", ["", "1"])
+def test_without_a_home_folder_kernels_are_made(tmp_path: Path, no_cache: str) -> None:
+    """As in a container whose user is only a number; also where pyopencl's cache is off."""
+    cache = {"PYOPENCL_NO_CACHE": no_cache} if no_cache else {}
+    done = run(HOMELESS, POCL_CACHE_DIR=str(tmp_path), **cache)
+    assert (done.stdout, done.stderr) == ("made False\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the home folder is found otherwise there")
+def test_where_its_cache_is_off_pyopencl_is_not_asked_for_it(tmp_path: Path) -> None:
+    """And whatever stands in its place is left alone."""
+    done = run(
+        "from rookery.gpu import _opencl\n_opencl.platformdirs = None\n_opencl.enter_process()\nprint('entered')",
+        POCL_CACHE_DIR=str(tmp_path),
+        PYOPENCL_NO_CACHE="1",
+    )
+    assert (done.stdout, done.stderr) == ("entered\n", "")
+
+
 def test_where_pocl_keeps_its_cache() -> None:
     """PoCL's own rule."""
     assert cache_folder({"POCL_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
@@ -610,6 +650,7 @@ async def test_a_device_that_does_not_finish_is_complained_about(caplog: pytest.
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
 def test_a_device_is_waited_for_in_real_time(loop: str) -> None:
     """On a virtual clock an hour passes at once, while its commands take their time."""
+    timers: list[threading.Timer] = []
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks, gpu.open_device(DEVICE, close_timeout=100) as device:
@@ -619,14 +660,84 @@ def test_a_device_is_waited_for_in_real_time(loop: str) -> None:
 
             async def finish() -> None:
                 await anyio.sleep(3600)
+                timers.extend(thread for thread in threading.enumerate() if isinstance(thread, threading.Timer))
                 gate.open()
 
             tasks.start_soon(finish)
         assert device.statistics().in_flight == 0
+        assert [timer.daemon for timer in timers] == [True], "one that is abandoned does not keep the process"
         assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
     name, options = virtual_clock(loop)
     anyio.run(main, backend=name, backend_options=options)
+
+
+def no_more_threads(_: threading.Timer) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_where_no_thread_can_be_started_a_device_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the loop goes on meanwhile."""
+    monkeypatch.setattr(threading.Timer, "start", no_more_threads)
+    opened = gpu.open_device(DEVICE)
+    device = await opened.__aenter__()
+    increment = await device.kernel(KERNELS, "increment")
+    gate = Gate(device.queue)
+    increment.submit(await device.upload(np.zeros(4, np.float32)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(opened.__aexit__, None, None, None)
+        await anyio.wait_all_tasks_blocked()
+        assert not device.closed
+        gate.open()
+    assert device.closed
+    assert device.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_where_no_thread_can_be_started_the_loop_keeps_the_deadline(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own clock."""
+    monkeypatch.setattr(threading.Timer, "start", no_more_threads)
+
+    async def main() -> None:
+        opened = gpu.open_device(DEVICE, close_timeout=100)
+        device = await opened.__aenter__()
+        increment = await device.kernel(KERNELS, "increment")
+        with Gate(device.queue) as gate:
+            increment.submit(await device.upload(np.zeros(4, np.float32)))
+            began = anyio.current_time()
+            with pytest.raises(gpu.DeviceStuck, match="1 still in flight"):
+                await opened.__aexit__(None, None, None)
+            assert 99 < anyio.current_time() - began < 101
+            gate.open()
+        while device.queue.in_flight:
+            await current_loop().checkpoint()
+
+    name, options = virtual_clock(loop)
+    anyio.run(main, backend=name, backend_options=options)
+
+
+async def test_whatever_else_keeps_the_deadline_from_being_set_is_raised(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the complaint: without an await, trying again would hold the loop for ever."""
+
+    def no_memory(_: threading.Timer) -> None:
+        raise MemoryError
+
+    opened = gpu.open_device(DEVICE)
+    device = await opened.__aenter__()
+    increment = await device.kernel(KERNELS, "increment")
+    with Gate(device.queue) as gate:
+        increment.submit(await device.upload(np.zeros(4, np.float32)))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Timer, "start", no_memory)
+            with pytest.raises(MemoryError):
+                await opened.__aexit__(None, None, None)
+        gate.open()
+    assert device.closed
+    assert "1 still in flight" in caplog.text
+    while device.queue.in_flight:
+        await current_loop().checkpoint()
 
 
 async def test_what_ended_the_block_is_not_hidden_by_a_device_that_does_not_finish() -> None:

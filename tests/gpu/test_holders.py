@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import numpy as np
@@ -13,9 +15,13 @@ import pytest
 
 from rookery import gpu
 from rookery._core._parking import current_loop
+from rookery.gpu import _pool
 from support import settle
 
 from .support import DEVICE, KERNELS, Gate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 HERE = str(Path(__file__))
 LIMIT = 20_000
@@ -102,6 +108,43 @@ async def test_who_has_the_number_of_a_task_that_has_ended_is_not_taken_for_it(
             device.pool.release(held[0])
         device.pool.release(held[1])
     assert messages(caplog) == []
+
+
+async def test_a_task_that_runs_no_coroutine_acquires_like_any_other(
+    caplog: pytest.LogCaptureFixture, anyio_backend_name: str
+) -> None:
+    """Whether it has ended is not known, and then not said."""
+    if anyio_backend_name == "trio":
+        pytest.skip("trio runs coroutines only")
+    async with gpu.open_device(DEVICE, debug=True) as device:
+
+        async def buffers() -> AsyncGenerator[gpu.UnifiedBuffer, None]:
+            yield await device.empty(10)
+
+        made = buffers()
+        # A task may run it, although that is a coroutine to no type checker.
+        held = await asyncio.create_task(anext(made), name="of a generator")  # type: ignore[arg-type]
+        await made.aclose()
+        assert device.pool.statistics().active_bytes == held.reserved
+    ((_, message),) = messages(caplog)
+    assert "task 'of a generator', at" in message
+    assert device.pool.statistics().active_bytes == 0
+
+
+async def test_what_cannot_be_reported_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it keep anything from who comes later."""
+
+    def failing() -> None:
+        raise ZeroDivisionError
+
+    async with gpu.open_device(DEVICE, memory_limit=LIMIT, debug=True) as device:
+        with monkeypatch.context() as patched:
+            patched.setattr(_pool, "current_origin", failing)
+            with pytest.raises(ZeroDivisionError):
+                await device.empty(2 * HALF)
+        pool = device.pool.statistics()
+        assert (pool.active_bytes, pool.held_bytes) == (0, 0)
+        device.pool.release(await device.empty(2 * HALF))
 
 
 async def test_what_is_released_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:

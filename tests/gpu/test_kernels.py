@@ -341,6 +341,23 @@ def test_the_line_of_a_message_is_shown_unless_the_compiler_shows_it() -> None:
         assert _source.explain(said, texts) == said
 
 
+@pytest.mark.parametrize("other", ["\f", "\v", "\x1c", "\x85", "\u2028"])
+def test_lines_are_those_that_the_compiler_counts(other: str) -> None:
+    """Which end at line feeds and carriage returns only."""
+    text = f"a{other}\nb // {other}\r\nc bad;\rd bad;\n"
+    for number, line in ((3, "c bad;"), (4, "d bad;")):
+        said = f"k.cl:{number}:3: no"
+        assert _source.explain(said, {"k.cl": text}) == f"{said}\n    {line}\n      ^"
+    for said in ("k.cl:5:1: no", f"in {other} there"):
+        assert _source.explain(said, {"k.cl": text}) == said
+
+
+def test_a_place_is_looked_for_where_a_line_of_a_message_begins() -> None:
+    """To look through a long one would take the square of its length."""
+    said = f"k.cl:1:1: no {'a b ' * 300}: k.cl:1:1"
+    assert _source.explain(said, {"k.cl": "int a;"}) == f"{said}\n    int a;\n    ^"
+
+
 def test_what_is_wrong_in_a_generated_kernel_is_said_once() -> None:
     """Where it was written, and not for each use, however the compiler says it."""
     texts = {"<reduce>": " a + q +\n r"}
@@ -489,6 +506,25 @@ async def test_what_includes_a_file_is_built_anew(device: gpu.Device, tmp_path: 
         for program in (await device.build(source), await device.build(text, ["-I", str(tmp_path)])):
             await program.kernel("f")(out)
             assert await out.read() == number
+
+
+async def test_what_asks_whether_a_file_is_there_is_built_anew(device: gpu.Device, tmp_path: Path) -> None:
+    """It may come and go, which the text does not tell."""
+    text = '#if __has_include("there.h")\n#define N 2\n#else\n#define N 1\n#endif\nkernel void f(global int *x) { *x = N; }'
+    source = tmp_path / "kernels.cl"
+    source.write_text(text)
+    out = await device.empty(1, np.int32)
+    for number in (1, 2):
+        for program in (await device.build(source), await device.build(text, ["-I", str(tmp_path)])):
+            await program.kernel("f")(out)
+            assert await out.read() == number
+        (tmp_path / "there.h").touch()
+
+
+@pytest.mark.parametrize("text", ['#embed "a"', '#if __has_embed("a")', "#elif __has_include_next(<a.h>)"])
+def test_whatever_has_to_do_with_files_is_seen(text: str) -> None:
+    """Also what not every compiler knows."""
+    assert _source.Source(text).includes
 
 
 def test_the_word_include_alone_is_no_include() -> None:

@@ -57,8 +57,8 @@ class Machine:
     root: Path = Path("/")
     load: Callable[[str], object] = ctypes.CDLL
     """Loads a library, or raises an `OSError`."""
-    invokers: Path = attrs.field(factory=invoker_folder)
-    """The cache folder of pyopencl."""
+    invokers: Path | None = attrs.field(factory=invoker_folder)
+    """The cache folder of pyopencl; None where there is no home folder."""
 
 
 def diagnose(found: Sequence[DeviceInfo], machine: Machine) -> list[str]:
@@ -129,7 +129,14 @@ def _hindrances(found: Sequence[DeviceInfo], machine: Machine) -> Iterator[str]:
             f"PoCL cannot write to its cache, {folder}, so every process compiles anew: set {CACHE_VARIABLE} to a "
             "folder that can be written"
         )
-    if NO_CACHE_VARIABLE not in machine.environment and not writable(machine.invokers):
+    if NO_CACHE_VARIABLE in machine.environment:
+        pass
+    elif machine.invokers is None:
+        yield (
+            "pyopencl has no cache, because this user has no home folder: set HOME, or XDG_CACHE_HOME, to a folder that "
+            f"can be written, or {NO_CACHE_VARIABLE}=1"
+        )
+    elif not writable(machine.invokers):
         yield (
             f"pyopencl cannot write to its cache, {machine.invokers}, and does without: set XDG_CACHE_HOME to a folder "
             f"that can be written, or {NO_CACHE_VARIABLE}=1"

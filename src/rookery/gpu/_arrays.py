@@ -60,7 +60,7 @@ def understand_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """
     try:
         kind = np.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError) as error:  # the last for texts with commas
+    except (TypeError, ValueError, SyntaxError, OverflowError) as error:  # the third for texts with commas
         raise ArgumentTypeError(
             f"the dtype of a buffer is one of numpy's, got {brief(dtype)} ({error}): write np.float32, or x.dtype"
         ) from None

@@ -345,7 +345,10 @@ class Device:
     # --- looking ---
 
     def statistics(self) -> DeviceStatistics:
-        """The device at this moment."""
+        """The device at this moment. Not for each message: it takes time where thousands of actors launch.
+
+        Actors are counted by path: one that is spawned where another was before goes on with its counts.
+        """
         lanes, timed = [queue.lane for queue in self._queues], self._recorder is not None
         up, down = self._transfers[Transfer.TO_DEVICE], self._transfers[Transfer.TO_HOST]
         return DeviceStatistics(
@@ -434,14 +437,15 @@ class Device:
         pierced: BaseException | None = None
         while any(lane.in_flight for lane in lanes):
             scope = anyio.CancelScope(shield=True)
-            try:
-                with self._cancelled_at(deadline, scope), scope:
-                    for lane in lanes:
-                        await lane.drain()
-            except GeneratorExit:
-                raise  # the loop itself was torn down; there is nothing left to await with
-            except BaseException as error:  # noqa: BLE001  # handed to the caller, who raises it
-                pierced = pierced or error
+            with self._cancelled_at(deadline, scope):  # if that fails there was no await: it must not go round
+                try:
+                    with scope:
+                        for lane in lanes:
+                            await lane.drain()
+                except GeneratorExit:
+                    raise  # the loop itself was torn down; there is nothing left to await with
+                except BaseException as error:  # noqa: BLE001  # handed to the caller, who raises it
+                    pierced = pierced or error
             if scope.cancel_called:
                 break
         return pierced
@@ -451,12 +455,17 @@ class Device:
         """Cancel a scope when it is too late in real time, which hardware takes also where the loop's clock is virtual."""
         seconds = min(max(0, deadline - self.loop.stopwatch()), threading.TIMEOUT_MAX)
         timer = threading.Timer(seconds, self.loop.call_from_thread, (scope.cancel,))
-        timer.start()
+        timer.daemon = True  # who is abandoned in here does not cancel it, and that is not to keep the process
+        try:
+            timer.start()
+        except RuntimeError:  # there are too many threads: the loop's clock has to do
+            scope.deadline = anyio.current_time() + seconds
         try:
             yield
         finally:
             timer.cancel()
-            timer.join()
+            if timer.ident is not None:
+                timer.join()
 
     def _complaint(self, lanes: Sequence[Lane], seconds: float) -> str | None:
         """Log what is still in flight after that time, if anything; returns what was logged."""

@@ -38,12 +38,14 @@ class Origin:
     """The number that anyio gives the task."""
     name: str
     stack: StackSummary = attrs.field(repr=False)
-    coroutine: ref[Any] = attrs.field(repr=False)
-    """What the task runs."""
+    coroutine: ref[Any] | None = attrs.field(repr=False)
+    """What the task runs; None if that does not tell whether it has ended, such as the next item of a generator."""
 
     @property
     def ended(self) -> bool:
-        """Whether the task is over. Another one may have its number then."""
+        """Whether the task is known to be over. Another one may have its number then."""
+        if self.coroutine is None:
+            return False
         coroutine = self.coroutine()
         return coroutine is None or inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
@@ -72,7 +74,8 @@ def current_origin() -> Origin:
     stack = StackSummary.extract(itertools.islice(outside, FRAMES), lookup_lines=False)
     stack.reverse()
     task = anyio.get_current_task()
-    return Origin(task.id, task.name or str(task.id), stack, ref(task.coro))
+    coroutine: Any = task.coro
+    return Origin(task.id, task.name or str(task.id), stack, ref(coroutine) if inspect.iscoroutine(coroutine) else None)
 
 
 @final

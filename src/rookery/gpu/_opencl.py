@@ -87,15 +87,25 @@ def enter_process() -> None:
 
 def _avoid_unwritable_cache() -> None:
     """Have pyopencl do without its cache where it cannot be written: no kernel could be made otherwise."""
-    if not writable(invoker_folder()):
-        untyped: Any = cl
+    untyped: Any = cl
+    if untyped._PYOPENCL_NO_CACHE:
+        return
+    folder = invoker_folder()
+    if folder is None or not writable(folder):
         # What PYOPENCL_NO_CACHE sets, when pyopencl is imported; that was before.
         untyped._PYOPENCL_NO_CACHE = True
 
 
-def invoker_folder() -> Path:
-    """Where pyopencl keeps, by way of pytools, the lines of Python that launch a kernel of each signature."""
-    return Path(platformdirs.user_cache_dir("pytools", "pytools"))
+def invoker_folder() -> Path | None:
+    """Where pyopencl keeps, by way of pytools, the lines of Python that launch a kernel of each signature.
+
+    None if this user has no home folder to keep them in.
+    """
+    try:
+        folder = Path(platformdirs.user_cache_dir("pytools", "pytools"))
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # older versions of platformdirs leave the ~
 
 
 def check_process(pid: int) -> None:

@@ -276,12 +276,15 @@ class BufferPool:
             self._free_held()
         held_before = self._raw.held_blocks
         try:
+            held = None if self._watch is None else Held(f"{dtype} {shape}", nbytes, current_origin())
             memory = self._raw.allocate(math.prod(shape) * dtype.itemsize)
-        except _opencl.OpenCLError as error:
+        except BaseException as error:
             if share is None:
                 self._give_back(nbytes)
             else:
                 share.put_back(nbytes)
+            if not isinstance(error, _opencl.OpenCLError):
+                raise
             raise OutOfDeviceMemory(
                 f"the device has no room for {nbytes:,} bytes although the limit of {self._budget.limit:,} allows "
                 "them, somebody else is using it: open it with a smaller memory_limit"
@@ -295,7 +298,6 @@ class BufferPool:
             took(buffer)
         else:
             share.drawn(buffer)
-        held = None if self._watch is None else Held(f"{dtype} {shape}", nbytes, current_origin())
         self._live.add(buffer, memory, held)
         return buffer
 

@@ -20,8 +20,13 @@ UNNAMED: Final = "<source>"
 GENERATED: Final = "<generated>"
 """What it calls the lines around a line of C that was made a kernel."""
 _CONTINUED: Final = re.compile(r"\\\r?\n")
-_INCLUDE: Final = re.compile(r"(?:#|%:|\?\?=)(?:\s|/\*.*?\*/)*(?:include|import)", re.DOTALL)
+_INCLUDE: Final = re.compile(
+    r"(?:#|%:|\?\?=)(?:\s|/\*.*?\*/)*(?:include|import|embed)|__has_(?:include|embed)", re.DOTALL
+)
 """As the preprocessor reads it, and rather once too often: also where it is commented out."""
+_LINE_END: Final = re.compile(r"\r\n?|\n")
+_LOOKED_AT: Final = 1000
+"""Characters of a line of a message in which it says where something is; to look takes the square of that."""
 _NUMBER: Final = re.compile(r"^ *\d+ \|")
 _USES: Final = (
     (re.compile(rf"^(.*){GENERATED}:\d+:\d+ <Spelling=(.+?:\d+:\d+)>(.*\n?)", re.MULTILINE), r"\1\2\3"),
@@ -103,11 +108,11 @@ def explain(log: str, texts: Mapping[str, str]) -> str:
     # The compiler's own names first: they may have in them what no file's name has here.
     names = "|".join([*map(re.escape, texts), r"(?:[A-Za-z]:)?[^\s:<>=][^:<>=]*"])
     place = re.compile(rf"(?P<name>{names}):(?P<line>\d+):(?P<column>\d+)")
-    said = _without_uses(log).splitlines()
+    said = _lines(_without_uses(log))
     shown: list[str] = []
     for one, following in zip(said, [*said[1:], ""], strict=True):
         shown.append(one)
-        for at in place.finditer(one):
+        for at in place.finditer(one, 0, _LOOKED_AT):
             shown += _pointed_out(texts, at, following)
     return "\n".join(shown)
 
@@ -130,7 +135,7 @@ def _without_uses(log: str) -> str:
 
 def _pointed_out(texts: Mapping[str, str], at: re.Match[str], following: str) -> Iterator[str]:
     """The line of a place, and a mark below the column."""
-    lines = (texts.get(at["name"]) or _text_of(at["name"])).splitlines()
+    lines = _lines(texts.get(at["name"]) or _text_of(at["name"]))
     if not 1 <= int(at["line"]) <= len(lines):
         return
     line = lines[int(at["line"]) - 1]
@@ -138,6 +143,12 @@ def _pointed_out(texts: Mapping[str, str], at: re.Match[str], following: str) ->
         return
     yield f"    {line}"
     yield "    " + re.sub(r"\S", " ", line[: int(at["column"]) - 1]) + "^"
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as a compiler counts them; `str.splitlines` ends them at form feeds as well, and at others."""
+    lines = _LINE_END.split(text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def _text_of(name: str) -> str:
