@@ -12,7 +12,8 @@ from typing import Any
 from unittest import mock
 
 from rookery.gpu import _opencl
-from rookery.gpu._lane import Lane, Operation
+from rookery.gpu._lane import Lane
+from rookery.gpu._operation import Operation
 
 from .support import Gate
 

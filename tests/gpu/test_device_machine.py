@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from rookery import gpu
-from rookery.gpu import BufferState, _budget, _buffer, _lane, _opencl, _states, _views
-from rookery.gpu._lane import Operation
+from rookery.gpu import BufferState, _budget, _buffer, _lane, _opencl, _operation, _states, _views
+from rookery.gpu._operation import Operation
 
 from . import held_device
 from .device_model import COPIES, LARGE, OTHER, OWN, Array, Model, Op, Task, Waiter
@@ -660,7 +660,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "one transition, two transfers": lambda: transfers(2),
     "one transition, no transfer": lambda: transfers(0),
     "a cancelled waiter keeps its bytes": lambda: mock.patch.object(_budget.Budget, "leave", return_value=True),
-    "a failure does not follow the data": lambda: mock.patch.object(_lane, "_inherit"),
+    "a failure does not follow the data": lambda: mock.patch.object(_operation, "_inherit"),
 }
 
 

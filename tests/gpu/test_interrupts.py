@@ -26,7 +26,9 @@ def files(*names: str) -> set[str]:
     return {str(Path(gpu.__file__).with_name(name)) for name in names}
 
 
-INTERNALS = files("_pool.py", "_budget.py", "_buffer.py", "_live.py", "_lane.py", "_queue.py", "_kernel.py")
+INTERNALS = files(
+    "_pool.py", "_budget.py", "_buffer.py", "_live.py", "_lane.py", "_operation.py", "_queue.py", "_kernel.py"
+)
 STAGES = files("_staging.py", "_rows.py")
 
 

@@ -38,8 +38,8 @@ from ._errors import (
 )
 from ._generated import Elementwise, Reduction
 from ._kernel import Kernel, Program
-from ._lane import Operation
 from ._open import devices, open_device
+from ._operation import Operation
 from ._pipeline import Pipeline, Step, pipeline, step
 from ._pool import BufferPool, PoolStatistics
 from ._profile import KernelStatistics, OperationProfile

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._device import Device
-    from ._lane import Lane, Operation
+    from ._lane import Lane
+    from ._operation import Operation
     from ._pool import BufferPool
     from ._queue import Queue
     from ._share import Share

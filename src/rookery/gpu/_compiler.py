@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rookery._core._parking import Loop
 
-    from ._lane import Operation, Used
+    from ._operation import Operation, Used
     from ._select import DeviceInfo
     from ._source import Source
 

@@ -23,7 +23,7 @@ from ._compiler import Compiler
 from ._errors import ArgumentValueError, DeviceClosed, DeviceStuck
 from ._generated import Elementwise, Reduction, make_elementwise, make_reduction
 from ._kernel import Kernel, Program
-from ._lane import Lane, Operation
+from ._lane import Lane
 from ._pool import BufferPool, PoolStatistics, check_buffer
 from ._profile import KernelStatistics, Recorder, Tallies, chrome_trace, count_by_actor
 from ._queue import Queue
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rookery._core._parking import Loop
 
     from ._buffer import UnifiedBuffer
+    from ._operation import Operation
     from ._select import DeviceInfo
 
 logger: Final = logging.getLogger("rookery.gpu")

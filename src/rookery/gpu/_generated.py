@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._arguments import Signature
     from ._device import Device
     from ._kernel import Argument
-    from ._lane import Operation
+    from ._operation import Operation
     from ._profile import Tallies, Tally
     from ._queue import Queue
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._device import Device
     from ._generated import Beginnings
-    from ._lane import Operation
+    from ._operation import Operation
     from ._profile import Tallies
 
 Argument: TypeAlias = "UnifiedBuffer | LocalMemory | int | float | np.number[Any]"

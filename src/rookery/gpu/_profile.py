@@ -15,7 +15,7 @@ from rookery._core.within import within_actor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ._lane import Operation
+    from ._operation import Operation
 
 KEPT: Final = 100_000
 """Operations that a trace goes back."""

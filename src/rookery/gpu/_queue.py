@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from . import _opencl
 from ._errors import ArgumentTypeError, ArgumentValueError, CommandFailed
-from ._lane import Lane, Operation, Used
+from ._lane import Lane
+from ._operation import Operation, Used
 from ._profile import OperationProfile
 
 if TYPE_CHECKING:
