@@ -84,7 +84,7 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests on each Python that is installed. Arguments go to pytest.
 
-    Under branch coverage, and with all examples, on the first; with a fifth of the examples, and without the tests
+    Under branch coverage, and with all examples, on the first; with a third of the examples, and without the tests
     that are marked `once`, on the others.
     """
     install(session, "-e", EVERYTHING, group="tests")

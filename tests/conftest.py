@@ -39,7 +39,7 @@ def as_in_the_foreground() -> Iterator[None]:
 # find what nobody thought of. `ci` draws the same ones every time, so that a red run means that the change broke
 # something and can be repeated anywhere; looking for new failures is the nightly run's job.
 settings.register_profile("dev", deadline=None, max_examples=50)
-settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
+settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, print_blob=True)
 # `mutants` is `ci` for tests that are expected to fail: that they do is enough, nobody asks for the smallest example.
 settings.register_profile("mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
 settings.register_profile("brief", settings.get_profile("ci"), max_examples=10)

@@ -11,6 +11,8 @@ from .conftest import EXTRA
 if TYPE_CHECKING:
     from .conftest import Rookery
 
+pytestmark = pytest.mark.once  # a process each, and words
+
 
 def test_without_a_command_it_shows_help(rookery: Rookery) -> None:
     """Also where nothing but the core is installed."""
