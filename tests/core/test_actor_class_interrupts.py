@@ -14,6 +14,7 @@ import trio
 
 from recorder import Log, Pair, Recorder
 from rookery import ActorStopped, child, open_system
+from rookery._core.system import engine_of
 
 
 class Interrupt:
@@ -42,6 +43,7 @@ async def a_life(kind: type[Recorder], log: Log) -> None:
     gate.set()
     with anyio.fail_after(10):
         async with open_system() as system:
+            engine_of(system).turn.clock = lambda: 0.0  # type: ignore[misc]  # both requests are there when the first is taken
             ref = await system.spawn(child(kind, log, gate).options(stop_timeout=math.inf))
             await ref.cast(Recorder.note, "x")
             assert await ref.call(Recorder.work, "y") == "y"

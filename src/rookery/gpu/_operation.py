@@ -227,6 +227,8 @@ class Operation:
 def _inherit(operation: Operation) -> None:
     """Have an operation fail with what failed to write what it uses, whether or not the driver ran it."""
     for writer in operation.follows:
+        if writer.ended and not (writer.raised or writer.error):  # nearly always; in this order, as below
+            continue
         if (first := _first_failure(writer)) is None:
             continue
         writer.reported = True  # by this one, or whoever reports that

@@ -7,7 +7,7 @@ newer; the table says what an action makes of it and whether it costs a transfer
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._errors import NoData, StaleHost
 
@@ -15,8 +15,9 @@ from ._errors import NoData, StaleHost
 class BufferState(Enum):
     """Which side of a buffer holds its data."""
 
-    # They are equal by identity as well. Enum's own is Python code, and each launch looks states up.
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        # They are equal by identity as well. Enum's own is Python code, and each launch looks states up.
+        __hash__ = object.__hash__
 
     UNINITIALIZED = "uninitialized"
     """Nothing was written yet."""
@@ -35,7 +36,8 @@ class BufferState(Enum):
 class Action(Enum):
     """What happens to a buffer."""
 
-    __hash__ = object.__hash__  # as above
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # as above
 
     REPLACE_HOST = "write the whole host side"
     MODIFY_HOST = "mark the host side changed"
