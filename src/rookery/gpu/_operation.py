@@ -101,7 +101,7 @@ class Operation:
         self._spots: list[Spot] = []
         self._settled = False
         self._error: Exception | None = None
-        self.reported = False
+        self.reported: bool = False
         """Whether somebody knows that it failed."""
 
     @property
