@@ -21,7 +21,7 @@ from ._errors import ArgumentTypeError, ArgumentValueError, BufferReleased, Devi
 from ._holders import Held, Watch, current_origin
 from ._live import LiveBuffers
 from ._row_budget import RowBudget
-from ._share import Share, share_of, took
+from ._share import Share, drawing, share_of, took
 from ._views import HostViews
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class BufferPool:
         if self._at_once % YIELD_EVERY == 0:
             await self._device.loop.checkpoint()
             self._device.check_usable()
-        share = share_of(self)
+        share = None if drawing.get() is None else share_of(self)  # most code draws from no share
         if share is not None:
             if not await share.draw(nbytes):
                 share = None  # its item has ended, which this task outlives
@@ -294,10 +294,10 @@ class BufferPool:
             self._addresses.pop(memory.int_ptr, None)  # of an older allocation that had the same handle
         self._budget.allocated(nbytes, fresh=fresh)
         buffer = UnifiedBuffer(self._device, memory, shape, dtype, nbytes, share)
-        if share is None:
-            took(buffer)
-        else:
+        if share is not None:
             share.drawn(buffer)
+        elif drawing.get() is not None:
+            took(buffer)
         self._live.add(buffer, memory, held)
         return buffer
 
@@ -312,7 +312,9 @@ class BufferPool:
             ArgumentTypeError: if it is no buffer. A `TypeError`.
             ArgumentValueError: if it is not of this pool. A `ValueError`.
         """
-        check_buffer(buffer, "pool.release", "pass what `await pool.acquire(shape)` returned")
+        given: object = buffer
+        if type(given) is not UnifiedBuffer:
+            check_buffer(given, "pool.release", "pass what `await pool.acquire(shape)` returned")
         if buffer.owner is not self._device:
             raise ArgumentValueError(
                 f"{buffer!r} belongs to another `open_device()` of {buffer.owner.info.name}: "
