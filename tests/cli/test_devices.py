@@ -20,6 +20,8 @@ from .terminal import Terminal
 if TYPE_CHECKING:
     from .conftest import Rookery
 
+pytestmark = pytest.mark.once  # a process each
+
 # --- the command ------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from rookery._cli.output import whatever_the_encoding
 from .conftest import COMMAND
 from .terminal import Terminal
 
+pytestmark = pytest.mark.once  # a process each
+
 
 def encoded(encoding: str, text: str) -> bytes:
     """What arrives of a text at a stream of this encoding."""
