@@ -312,9 +312,7 @@ class BufferPool:
             ArgumentTypeError: if it is no buffer. A `TypeError`.
             ArgumentValueError: if it is not of this pool. A `ValueError`.
         """
-        given: object = buffer
-        if type(given) is not UnifiedBuffer:
-            check_buffer(given, "pool.release", "pass what `await pool.acquire(shape)` returned")
+        check_buffer(buffer, "pool.release", "pass what `await pool.acquire(shape)` returned")
         if buffer.owner is not self._device:
             raise ArgumentValueError(
                 f"{buffer!r} belongs to another `open_device()` of {buffer.owner.info.name}: "
